@@ -1,0 +1,102 @@
+"""What a rotary embedding is: a linear map from positions to angles, then planar rotations."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rope_ref import frequencies
+from rope_ref.magnitude import XPos
+from rope_ref.pairing import check
+
+ANGLE_DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True, repr=False)
+class Rope:
+    """A rotary embedding: frozen, checked when made, equal by content.
+
+    head_dim         channels of a head
+    rotary_dim       channels that turn (even); by default all that frequencies or head_dim imply
+    start            first channel that turns; the others pass through untouched
+    theta            base of the geometric frequencies, used where `inv_freq` is not given
+    inv_freq         radians per position: (pairs,), or Omega (pairs, axes)
+    pairing          "half-split" or "interleaved"
+    attention_scale  a constant magnitude
+    xpos             a magnitude that depends on position, or None
+    angle_dtype      "float64", exact; "float32" rounds the angle as most trained models did
+
+    Raises ValueError for anything that cannot be rotated.
+
+    >>> Rope(head_dim=64)
+    Rope(head_dim=64)
+    >>> Rope(head_dim=4, inv_freq=(1.0, 0.5)).pairs
+    2
+    """
+
+    head_dim: int
+    rotary_dim: int | None = None
+    start: int = 0
+    theta: float = 10000.0
+    inv_freq: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
+    pairing: str = "half-split"
+    attention_scale: float = 1.0
+    xpos: XPos | None = None
+    angle_dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        check(self.pairing)
+        for name in ("head_dim", "start"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < (name == "head_dim"):
+                raise ValueError(f"{name} is {value!r}; expected a whole number, not negative")
+        if self.angle_dtype not in ANGLE_DTYPES:
+            raise ValueError(f"angle_dtype is {self.angle_dtype!r}; expected one of {ANGLE_DTYPES}")
+        if not (np.isfinite(self.theta) and self.theta > 0):
+            raise ValueError(f"theta is {self.theta!r}; expected a positive number")
+        if not (np.isfinite(self.attention_scale) and self.attention_scale > 0):
+            raise ValueError(f"attention_scale is {self.attention_scale!r}; expected a positive number")
+        if self.inv_freq is not None:
+            omega = np.asarray(self.inv_freq, np.float64)
+            if omega.ndim not in (1, 2) or omega.size == 0 or not np.isfinite(omega).all():
+                raise ValueError(f"inv_freq has shape {omega.shape}; expected finite (pairs,) or (pairs, axes)")
+            frozen = tuple(tuple(row) if omega.ndim == 2 else row for row in omega.tolist())
+            object.__setattr__(self, "inv_freq", frozen)
+        implied = None if self.inv_freq is None else 2 * len(self.inv_freq)
+        width = self.rotary_dim if self.rotary_dim is not None else implied or self.head_dim - self.start
+        if width % 2 or width < 0 or self.start + width > self.head_dim:
+            raise ValueError(
+                f"rotary_dim is {width}; expected an even number of at most {self.head_dim - self.start} "
+                f"(head_dim {self.head_dim}, start {self.start})"
+            )
+        if implied is not None and width != implied:
+            raise ValueError(f"rotary_dim is {width}; expected {implied}, twice the {implied // 2} pairs of inv_freq")
+        if self.rotary_dim is not None or width not in (implied, self.head_dim - self.start):
+            object.__setattr__(self, "rotary_dim", int(width))
+
+    @property
+    def omega(self) -> NDArray[np.float64]:
+        """The frequencies as given or implied: (pairs,) or (pairs, axes), radians per position."""
+        if self.inv_freq is not None:
+            return np.asarray(self.inv_freq, np.float64)
+        width = self.head_dim - self.start if self.rotary_dim is None else self.rotary_dim
+        return frequencies.geometric(width, self.theta) if width else np.zeros(0)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs turn."""
+        return len(self.omega)
+
+    @property
+    def axes(self) -> int | None:
+        """Length of the trailing axis of positions, or None where positions have none."""
+        return self.omega.shape[1] if self.omega.ndim == 2 else None
+
+    @property
+    def keys(self) -> "Rope":
+        """The Rope of the keys: this one, with the xPos magnitude inverted."""
+        return self if self.xpos is None else replace(self, xpos=self.xpos.inverse)
+
+    def __repr__(self) -> str:
+        shown = [f for f in fields(self) if f.name == "head_dim" or getattr(self, f.name) != f.default]
+        return f"Rope({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"

@@ -1,0 +1,90 @@
+"""The algebra itself: angles, tables, rotate, unrotate. float64 throughout."""
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from rope_ref.pairing import channels
+from rope_ref.rope import Rope
+
+Array = NDArray[np.float64]
+
+
+def angles(rope: Rope, positions: ArrayLike) -> Array:
+    """phi = Omega p, radians, shape (..., pairs) (arXiv 2104.09864, eq. 14).
+
+    positions: (...) numbers, or (..., axes) where the Rope has several axes.
+    Raises ValueError for positions that are not finite or lack the trailing axis.
+
+    >>> angles(Rope(head_dim=2), [0, 1, 2])
+    array([[0.],
+           [1.],
+           [2.]])
+    """
+    p = np.asarray(positions)
+    if p.dtype.kind not in "iuf" or not np.isfinite(p).all():
+        raise ValueError(f"positions have dtype {p.dtype}; expected finite real numbers")
+    if rope.axes is not None and (p.ndim == 0 or p.shape[-1] != rope.axes):
+        raise ValueError(f"positions have shape {p.shape}; expected a last axis of {rope.axes}")
+    dtype = np.dtype(rope.angle_dtype)
+    p, omega = p.astype(dtype), rope.omega.astype(dtype)
+    phi = p[..., None] * omega if rope.axes is None else (p[..., None, :] * omega).sum(-1)
+    return phi.astype(np.float64)
+
+
+def tables(rope: Rope, positions: ArrayLike, dtype: DTypeLike = np.float64) -> tuple[NDArray, NDArray]:
+    """m cos(phi) and m sin(phi), each (..., pairs), rounded once to `dtype`; m is the magnitude."""
+    phi = angles(rope, positions)
+    m = magnitude(rope, positions)
+    return (m * np.cos(phi)).astype(dtype), (m * np.sin(phi)).astype(dtype)
+
+
+def magnitude(rope: Rope, positions: ArrayLike) -> Array:
+    """The scale of every pair: the constant one times that of xPos, broadcastable to (..., pairs)."""
+    if rope.xpos is None:
+        return np.asarray(rope.attention_scale, np.float64)
+    if rope.axes is not None:
+        raise ValueError(f"xpos is given for {rope.axes} axes; expected positions with one axis")
+    return rope.attention_scale * rope.xpos(positions, rope.pairs)
+
+
+def rotate(x: ArrayLike, positions: ArrayLike, rope: Rope) -> Array:
+    """Turn each pair (a, b) of x by its angle and scale it by its magnitude.
+
+        a' = m (a cos phi - b sin phi)
+        b' = m (a sin phi + b cos phi)
+
+    x: (..., seq, head_dim). positions: (seq,), or with leading axes that match the first
+    ones of x: (batch, seq) serves (batch, heads, seq, head_dim). Returns float64 of x's shape.
+
+    >>> rotate([[1.0, 0.0]], [0], Rope(head_dim=2))
+    array([[1., 0.]])
+    """
+    cos, sin = tables(rope, positions)
+    return turn(x, cos, sin, rope)
+
+
+def unrotate(y: ArrayLike, positions: ArrayLike, rope: Rope) -> Array:
+    """The inverse of `rotate`: turn by -phi, divide by the magnitude."""
+    phi, m = angles(rope, positions), magnitude(rope, positions)
+    return turn(y, np.cos(phi) / m, -np.sin(phi) / m, rope)
+
+
+def turn(x: ArrayLike, cos: Array, sin: Array, rope: Rope) -> Array:
+    """Apply tables (..., pairs) to x (..., seq, head_dim)."""
+    y = np.array(x, np.float64)
+    if y.ndim < 1 or y.shape[-1] != rope.head_dim:
+        raise ValueError(f"x has shape {y.shape}; expected a last axis of head_dim = {rope.head_dim}")
+    missing = y.ndim - cos.ndim
+    if missing > 0 and cos.ndim > 2:
+        shape = (*cos.shape[:-2], *(1,) * missing, *cos.shape[-2:])
+        cos, sin = cos.reshape(shape), sin.reshape(shape)
+    try:
+        fits = np.broadcast_shapes(cos.shape[:-1], y.shape[:-1]) == y.shape[:-1]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"positions give tables of shape {cos.shape}; expected to broadcast to x of {y.shape}")
+    first, second = channels(rope.pairing, rope.pairs, rope.start)
+    a, b = y[..., first], y[..., second]
+    y[..., first], y[..., second] = a * cos - b * sin, a * sin + b * cos
+    return y
