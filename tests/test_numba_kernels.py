@@ -29,7 +29,9 @@ def stored(x, dtype):
 
 
 def value(y, dtype):
-    return torch.from_numpy(y.copy()).view(torch.bfloat16).double().numpy() if dtype == "bfloat16" else y.astype(np.float64)
+    if dtype == "bfloat16":
+        return torch.from_numpy(y.copy()).view(torch.bfloat16).double().numpy()
+    return y.astype(np.float64)
 
 
 def arrange(x, how):
