@@ -3,9 +3,11 @@
 Read in this order:
 
 1. ``pair``     the arithmetic of one pair, half types
-2. ``cpu``      the loops
-3. ``threads``  how work is split
-4. ``layout``   checks, strides, dtypes: `rotate`
+2. ``strip``    many rows as vector code
+3. ``cpu``      the loops around strips
+4. ``plan``     which loops fit which strides
+5. ``threads``  how work is split
+6. ``layout``   checks, strides, dtypes: `rotate`
 """
 
 from numba_kernels.layout import rotate

@@ -1,22 +1,27 @@
 """The one layer above the loops: checks, dtypes and strides. Compiled code checks nothing."""
 
-import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from numba_kernels import threads
+from numba_kernels import plan, threads
 
 PAIRINGS = ("half-split", "interleaved")
-STORAGE = {  # dtype of x: (how the loops see it, the type it is rotated in)
-    "float64": (np.float64, np.float64),
-    "float32": (np.float32, np.float32),
-    "float16": (np.int16, np.float32),
-    "uint16": (np.uint16, np.float32),
-    "bfloat16": (np.uint16, np.float32),
-}
+KINDS = {"float64": "float64", "float32": "float32", "float16": "float16", "uint16": "bfloat16", "bfloat16": "bfloat16"}
 
 
-def rotate(x, cos, sin, *, pairing, start=0, positions=None, out=None, inverse=False):
+def rotate(
+    x: NDArray[Any],
+    cos: ArrayLike,
+    sin: ArrayLike,
+    *,
+    pairing: str,
+    start: int = 0,
+    positions: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    inverse: bool = False,
+) -> NDArray[Any]:
     """Rotate the pairs of x by tables of cosines and sines.
 
     x          (..., head_dim), float64, float32, float16, or bfloat16 (uint16 storage), any strides
@@ -37,77 +42,86 @@ def rotate(x, cos, sin, *, pairing, start=0, positions=None, out=None, inverse=F
     if pairing not in PAIRINGS:
         raise ValueError(f"pairing is {pairing!r}; expected one of {', '.join(map(repr, PAIRINGS))}")
     _check_x("x", x)
-    stored, arithmetic = STORAGE[x.dtype.name]
-    cos, sin = _table("cos", cos, arithmetic), _table("sin", sin, arithmetic)
-    if cos.shape != sin.shape:
-        raise ValueError(f"sin has shape {sin.shape}; expected that of cos, {cos.shape}")
-    pairs, lead = cos.shape[-1], x.shape[:-1]
+    kind, lead = KINDS[x.dtype.name], x.shape[:-1]
+    cos, sin = _tables(cos, sin, np.float64 if kind == "float64" else np.float32)
+    pairs = cos.shape[-1]
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
         raise TypeError(f"start is {start!r}; expected a whole number")
     if start < 0 or start + 2 * pairs > x.shape[-1]:
         raise ValueError(f"start is {start} with {pairs} pairs; expected start + 2 * pairs <= {x.shape[-1]}")
-    if positions is None:
-        index = np.arange(math.prod(cos.shape[:-1])).reshape(cos.shape[:-1])
-        index = _broadcast("cos", index, lead)
-    else:
-        index = _positions(positions, cos, lead)
-    out = _target(out, x, cos, sin)
-    if out.size == 0 or pairs == 0:
-        if out is not x:
-            np.copyto(out, x)
-        return out
-    direct = out.strides[-1] == out.itemsize and out.flags.aligned and out.ndim <= 3
-    work = out if direct or out.flags.c_contiguous else np.empty(x.shape, x.dtype)
-    if work is not x:
-        np.copyto(_bits(work), _bits(x))
-    block = _blocks(work).view(stored)
-    table = (cos.reshape(-1, pairs), sin.reshape(-1, pairs))
-    index = np.ascontiguousarray(index).reshape(block.shape[:2])
-    threads.run(block, *table, index, int(start), pairing == "interleaved", arithmetic(-1 if inverse else 1))
-    if work is not out:
-        np.copyto(_bits(out), _bits(work))
-    return out
+    index, rows = _rows(positions, cos, lead)
+    steps = cos.strides[:1] if index is not None else _broadcast("cos", cos[..., 0] if pairs else cos, lead).strides
+    result = _target(out, x, cos, sin)
+    if x.size == 0:
+        return result
+    source, target = _dense(x), result if _is_dense(result) else np.empty(x.shape, x.dtype)
+    if result is x:
+        target = source
+    loops = plan.make(
+        kind, pairing == "interleaved", bool(inverse), int(start), pairs, rows, source is target,
+        x.shape, source.strides, target.strides, steps, () if index is None else index.strides,
+    )  # fmt: skip
+    addresses = [0 if a is None else a.ctypes.data for a in (source, target, cos, sin, index)]
+    if not threads.run(kind, loops, *addresses, x.size):
+        assert index is not None
+        raise IndexError(f"positions span {index.min()} to {index.max()}; expected 0 to {rows - 1}")
+    if target is not result:
+        np.copyto(_bits(result), _bits(target))
+    return result
 
 
-def _check_x(name, x):
+
+def _check_x(name: str, x: Any) -> None:
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{name} is a {type(x).__name__}; expected a NumPy array")
-    if x.dtype.name not in STORAGE or not x.dtype.isnative:
-        raise TypeError(f"{name} has dtype {x.dtype}; expected one of {', '.join(STORAGE)}")
+    if x.dtype.name not in KINDS or not x.dtype.isnative:
+        raise TypeError(f"{name} has dtype {x.dtype}; expected one of {', '.join(KINDS)}")
     if x.ndim < 1:
         raise ValueError(f"{name} has shape (); expected (..., head_dim)")
 
 
-def _table(name, table, arithmetic):
-    table = np.asarray(table)
-    if table.dtype.kind != "f" and table.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {table.dtype}; expected floating point")
-    if table.ndim < 1:
+def _tables(cos: ArrayLike, sin: ArrayLike, arithmetic: type) -> tuple[NDArray[Any], NDArray[Any]]:
+    cos, sin = (_table(name, table, arithmetic) for name, table in (("cos", cos), ("sin", sin)))
+    if cos.shape != sin.shape:
+        raise ValueError(f"sin has shape {sin.shape}; expected that of cos, {cos.shape}")
+    if cos.strides != sin.strides:
+        cos, sin = np.ascontiguousarray(cos), np.ascontiguousarray(sin)
+    return cos, sin
+
+
+def _table(name: str, table: ArrayLike, arithmetic: type) -> NDArray[Any]:
+    array = np.asarray(table)
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} has dtype {array.dtype}; expected floating point")
+    if array.ndim < 1:
         raise ValueError(f"{name} has shape (); expected (..., pairs)")
-    return np.ascontiguousarray(table, arithmetic)
+    return _dense(array.astype(arithmetic, copy=False))
 
 
-def _broadcast(name, index, lead):
-    try:
-        if np.broadcast_shapes(index.shape, lead) == lead:
-            return np.broadcast_to(index, lead)
-    except ValueError:
-        pass
-    raise ValueError(f"{name} has leading axes {index.shape}; expected to broadcast to those of x, {lead}")
-
-
-def _positions(positions, cos, lead):
-    positions = np.asarray(positions)
-    if positions.dtype.kind not in "iu":
-        raise TypeError(f"positions have dtype {positions.dtype}; expected integers")
+def _rows(positions: ArrayLike | None, cos: NDArray[Any], lead: tuple[int, ...]) -> tuple[NDArray[Any] | None, int]:
+    """The table row of every row of x, and how many there are; None and -1 where rows broadcast."""
+    if positions is None:
+        return None, -1
+    index = np.asarray(positions)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"positions have dtype {index.dtype}; expected integers")
     if cos.ndim != 2:
         raise ValueError(f"cos has shape {cos.shape}; expected (rows, pairs) where positions are given")
-    if positions.size and (positions.min() < 0 or positions.max() >= len(cos)):
-        raise IndexError(f"positions span {positions.min()} to {positions.max()}; expected 0 to {len(cos) - 1}")
-    return _broadcast("positions", positions.astype(np.intp), lead)
+    if index.dtype == np.uint64 and index.size and index.max() >= len(cos):
+        raise IndexError(f"positions span {index.min()} to {index.max()}; expected 0 to {len(cos) - 1}")
+    return _broadcast("positions", index.astype(np.int64, copy=False), lead), len(cos)
 
 
-def _target(out, x, cos, sin):
+def _broadcast(name: str, array: NDArray[Any], lead: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        if np.broadcast_shapes(array.shape, lead) == lead:
+            return np.broadcast_to(array, lead)
+    except ValueError:
+        pass
+    raise ValueError(f"{name} has leading axes {array.shape}; expected to broadcast to those of x, {lead}")
+
+
+def _target(out: NDArray[Any] | None, x: NDArray[Any], cos: NDArray[Any], sin: NDArray[Any]) -> NDArray[Any]:
     if out is None:
         return np.empty(x.shape, x.dtype)
     _check_x("out", out)
@@ -120,7 +134,7 @@ def _target(out, x, cos, sin):
         if stride < reach:
             raise ValueError(f"out has strides {out.strides}; expected no element to be written twice")
         reach = stride * (size - 1) + reach
-    same = out.strides == x.strides and out.__array_interface__["data"] == x.__array_interface__["data"]
+    same = out.strides == x.strides and out.ctypes.data == x.ctypes.data
     if not same and np.may_share_memory(out, x) and np.shares_memory(out, x):
         raise ValueError("out overlaps x; expected x itself, or an array apart from it")
     for name, table in (("cos", cos), ("sin", sin)):
@@ -129,13 +143,15 @@ def _target(out, x, cos, sin):
     return x if same else out
 
 
-def _bits(array):
+def _is_dense(array: NDArray[Any]) -> bool:
+    return array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
+
+
+def _dense(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself if the numbers of its last axis are neighbours, else a copy of the same bits."""
+    return array if _is_dense(array) else _bits(array).copy().view(array.dtype)
+
+
+def _bits(array: NDArray[Any]) -> NDArray[Any]:
     """The array as integers, so that copies keep every bit, those of NaN too."""
     return array.view(f"u{array.itemsize}")
-
-
-def _blocks(array):
-    """A view (outer, rows, head_dim)."""
-    if array.ndim <= 3:
-        return array.reshape((1,) * (3 - array.ndim) + array.shape) if array.ndim < 3 else array
-    return array.reshape(-1, *array.shape[-2:])

@@ -1,111 +1,98 @@
-"""The arithmetic of one pair, and of half types: widened to float32, rounded once on store.
+"""The arithmetic of a pair, as LLVM instructions on numbers or on vectors of any width.
 
-bfloat16 is stored as uint16 and float16 as int16, so that the storage type alone tells
-the compiler which conversion to take. The conversions are bit arithmetic without
-branches: they vectorise on any instruction set and give the same bits on each.
+Half types are widened to float32, rotated there and rounded once. The conversions are bit
+arithmetic without branches, so they vectorise and give the same bits on every machine.
+Products and sums carry no fast-math flags: nothing is contracted or reordered.
 """
 
+from typing import Any
+
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic, overload
 
-I16, I32, F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
+I16, I32, F32, F64 = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.DoubleType()
 
-
-def bits(value):
-    return ir.Constant(I32, value)
+KINDS = ("float64", "float32", "float16", "bfloat16")
+STORED = {"float64": F64, "float32": F32, "float16": I16, "bfloat16": I16}
+ARITHMETIC = {"float64": F64, "float32": F32, "float16": F32, "bfloat16": F32}
 
 
-@intrinsic
-def widen_bfloat16(typing, value):
-    """bfloat16 is the upper half of a float32."""
-
-    def emit(context, build, signature, args):
-        return build.bitcast(build.shl(build.zext(args[0], I32), bits(16)), F32)
-
-    return types.float32(types.uint16), emit
+def like(value: Any, element: ir.Type) -> ir.Type:
+    """`element`, in a vector as wide as `value`."""
+    return ir.VectorType(element, value.type.count) if isinstance(value.type, ir.VectorType) else element
 
 
-@intrinsic
-def narrow_bfloat16(typing, value):
-    """Round to nearest even; NaN is made quiet rather than carried into infinity."""
-
-    def emit(context, build, signature, args):
-        word = build.bitcast(args[0], I32)
-        odd = build.and_(build.lshr(word, bits(16)), bits(1))
-        rounded = build.add(word, build.add(odd, bits(0x7FFF)))
-        nan = build.fcmp_unordered("uno", args[0], args[0])
-        word = build.select(nan, build.or_(word, bits(0x400000)), rounded)
-        return build.trunc(build.lshr(word, bits(16)), I16)
-
-    return types.uint16(types.float32), emit
+def constant(value: Any, element: ir.Type, number: Any) -> ir.Constant:
+    """`number` in every lane of a vector as wide as `value`."""
+    kind = like(value, element)
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
 
 
-@intrinsic
-def widen_float16(typing, value):
+def turn(build: ir.IRBuilder, a: Any, b: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
+    """(a cos - b sin, b cos + a sin)"""
+    u = build.fsub(build.fmul(a, cos), build.fmul(b, sin))
+    v = build.fadd(build.fmul(b, cos), build.fmul(a, sin))
+    return u, v
+
+
+def widen(build: ir.IRBuilder, stored: Any, kind: str) -> Any:
+    """A stored number in the type it is rotated in."""
+    if kind == "bfloat16":  # the upper half of a float32
+        word = build.shl(build.zext(stored, like(stored, I32)), constant(stored, I32, 16))
+        return build.bitcast(word, like(stored, F32))
+    return _widen_float16(build, stored) if kind == "float16" else stored
+
+
+def narrow(build: ir.IRBuilder, number: Any, kind: str) -> Any:
+    """A rotated number as stored, rounded to nearest even."""
+    if kind == "bfloat16":
+        return _narrow_bfloat16(build, number)
+    return _narrow_float16(build, number) if kind == "float16" else number
+
+
+def _narrow_bfloat16(build: ir.IRBuilder, number: Any) -> Any:
+    """NaN is made quiet rather than carried into infinity."""
+
+    def bits(value: int) -> ir.Constant:
+        return constant(number, I32, value)
+
+    word = build.bitcast(number, like(number, I32))
+    odd = build.and_(build.lshr(word, bits(16)), bits(1))
+    rounded = build.add(word, build.add(odd, bits(0x7FFF)))
+    nan = build.fcmp_unordered("uno", number, number)
+    word = build.select(nan, build.or_(word, bits(0x400000)), rounded)
+    return build.trunc(build.lshr(word, bits(16)), like(number, I16))
+
+
+def _widen_float16(build: ir.IRBuilder, stored: Any) -> Any:
     """Shift the exponent into place and scale by 2^112, which is exact for subnormals too."""
 
-    def emit(context, build, signature, args):
-        half = build.zext(args[0], I32)
-        size = build.shl(build.and_(half, bits(0x7FFF)), bits(13))
-        word = build.bitcast(build.fmul(build.bitcast(size, F32), ir.Constant(F32, 2.0**112)), I32)
-        special = build.icmp_unsigned(">=", size, bits(0x0F800000))
-        word = build.select(special, build.or_(word, bits(0x7F800000)), word)
-        sign = build.shl(build.and_(half, bits(0x8000)), bits(16))
-        return build.bitcast(build.or_(word, sign), F32)
+    def bits(value: int) -> ir.Constant:
+        return constant(stored, I32, value)
 
-    return types.float32(types.int16), emit
-
-
-@intrinsic
-def narrow_float16(typing, value):
-    """Round to nearest even: subnormals by adding 0.5 in float32, normals by bits."""
-
-    def emit(context, build, signature, args):
-        word = build.bitcast(args[0], I32)
-        sign = build.and_(word, bits(0x80000000))
-        size = build.xor(word, sign)
-        shifted = build.fadd(build.bitcast(size, F32), ir.Constant(F32, 0.5))
-        subnormal = build.sub(build.bitcast(shifted, I32), bits(0x3F000000))
-        odd = build.and_(build.lshr(size, bits(13)), bits(1))
-        normal = build.lshr(build.add(build.add(size, bits(0xC8000FFF)), odd), bits(13))
-        half = build.select(build.icmp_unsigned("<", size, bits(0x38800000)), subnormal, normal)
-        half = build.select(build.icmp_unsigned(">=", size, bits(0x47800000)), bits(0x7C00), half)
-        half = build.select(build.icmp_unsigned(">", size, bits(0x7F800000)), bits(0x7E00), half)
-        return build.trunc(build.or_(half, build.lshr(sign, bits(16))), I16)
-
-    return types.int16(types.float32), emit
+    half = build.zext(stored, like(stored, I32))
+    size = build.shl(build.and_(half, bits(0x7FFF)), bits(13))
+    scaled = build.fmul(build.bitcast(size, like(stored, F32)), constant(stored, F32, 2.0**112))
+    word = build.bitcast(scaled, like(stored, I32))
+    special = build.icmp_unsigned(">=", size, bits(0x0F800000))
+    word = build.select(special, build.or_(word, bits(0x7F800000)), word)
+    sign = build.shl(build.and_(half, bits(0x8000)), bits(16))
+    return build.bitcast(build.or_(word, sign), like(stored, F32))
 
 
-def widen(value):
-    """A stored number as the type it is rotated in."""
-    raise NotImplementedError("compiled only")
+def _narrow_float16(build: ir.IRBuilder, number: Any) -> Any:
+    """Subnormals are rounded by adding 0.5 in float32, normals by their bits."""
 
+    def bits(value: int) -> ir.Constant:
+        return constant(number, I32, value)
 
-def narrow(value, like):
-    """A rotated number as stored, in the storage type of `like`."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(widen)
-def widen_stored(value):
-    if value == types.uint16:
-        return lambda value: widen_bfloat16(value)
-    if value == types.int16:
-        return lambda value: widen_float16(value)
-    return lambda value: value
-
-
-@overload(narrow)
-def narrow_to(value, like):
-    if like == types.uint16:
-        return lambda value, like: narrow_bfloat16(value)
-    if like == types.int16:
-        return lambda value, like: narrow_float16(value)
-    return lambda value, like: value
-
-
-@njit(cache=True, nogil=True)
-def turn(a, b, cos, sin):
-    """The pair (a, b) turned by the angle of cos and sin."""
-    return a * cos - b * sin, b * cos + a * sin
+    word = build.bitcast(number, like(number, I32))
+    sign = build.and_(word, bits(0x80000000))
+    size = build.xor(word, sign)
+    shifted = build.fadd(build.bitcast(size, like(number, F32)), constant(number, F32, 0.5))
+    subnormal = build.sub(build.bitcast(shifted, like(number, I32)), bits(0x3F000000))
+    odd = build.and_(build.lshr(size, bits(13)), bits(1))
+    normal = build.lshr(build.add(build.add(size, bits(0xC8000FFF)), odd), bits(13))
+    half = build.select(build.icmp_unsigned("<", size, bits(0x38800000)), subnormal, normal)
+    half = build.select(build.icmp_unsigned(">=", size, bits(0x47800000)), bits(0x7C00), half)
+    half = build.select(build.icmp_unsigned(">", size, bits(0x7F800000)), bits(0x7E00), half)
+    return build.trunc(build.or_(half, build.lshr(sign, bits(16))), like(number, I16))

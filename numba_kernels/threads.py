@@ -11,6 +11,8 @@ import threading
 import numba
 
 from numba_kernels import cpu
+from numba_kernels.plan import Plan
+from numba_kernels.strip import TAGS
 
 SMALL = 1 << 15  # numbers; below this, waking threads costs more than they save
 
@@ -19,21 +21,28 @@ _forked = False
 
 
 def _after_fork() -> None:
-    global _forked, _entered
-    _forked, _entered = True, threading.Lock()
+    global _forked
+    _forked = True
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run(x, cos, sin, index, start, interleaved, sign) -> None:
-    """Rotate x (outer, rows, head_dim) in place, in parallel where that is safe and worth it."""
-    threads = min(numba.get_num_threads(), x.shape[1])
-    if threads > 1 and x.size >= SMALL and not _forked and _entered.acquire(blocking=False):
+def run(kind: str, plan: Plan, x: int, out: int, cos: int, sin: int, index: int, size: int) -> bool:
+    """Carry out the plan at these addresses; False, with nothing written, if an index is outside the tables."""
+    tag, words = TAGS[kind], plan.words.ctypes.data
+    calls = [(words, x + a, out + b, cos + c, sin + c, index and index + d) for a, b, c, d in plan.starts]
+    if index and any(cpu.outside(words, call[-1]) for call in calls):
+        return False
+    threads = min(numba.get_num_threads(), plan.items)
+    if threads > 1 and size >= SMALL and not _forked and _entered.acquire(blocking=False):
         try:
-            cpu.split(x, cos, sin, index, start, interleaved, sign, threads)
+            for call in calls:
+                cpu.split(tag, *call, plan.items, threads)
         finally:
             _entered.release()
     else:
-        cpu.span(x, cos, sin, index, start, interleaved, sign, 0, x.shape[1])
+        for call in calls:
+            cpu.span(tag, *call, 0, plan.items)
+    return True

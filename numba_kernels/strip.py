@@ -1,0 +1,165 @@
+"""A strip of rows, equally spaced in memory, as vector code.
+
+Written as instructions rather than as a Numba loop, because a loop must prove that rows do
+not overlap before it may use vectors, and cannot where x is rotated in place. Here every
+vector is loaded before it is stored, so x and out may be the same memory.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numba_kernels.pair import ARITHMETIC, STORED, narrow, turn, widen
+
+I64, BYTE = ir.IntType(64), ir.IntType(8)
+LINE = 64  # bytes of a cache line, the unit of a streaming store
+TAGS = {"float64": np.float64(0), "float32": np.float32(0), "float16": np.int16(0), "bfloat16": np.uint16(0)}
+WIDTHS = {"float64": (8, 1), "float32": (16, 4, 1), "float16": (32, 8, 1), "bfloat16": (32, 8, 1)}
+
+
+def whole(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
+
+
+@intrinsic
+def peek(typing: Any, address: Any, place: Any) -> Any:
+    """The 64-bit integer at `place` of the array at `address`."""
+
+    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
+        return build.load(build.inttoptr(build.add(args[0], build.mul(args[1], whole(8))), I64.as_pointer()))
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def fence(typing: Any) -> Any:
+    """Make streaming stores visible before anything that follows."""
+
+    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
+        build.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def strip(
+    typing: Any, tag: Any, form: Any, inverse: Any, pairs: Any, before: Any, after: Any, rows: Any,
+    x: Any, out: Any, cos: Any, sin: Any, index: Any, x_step: Any, out_step: Any, table_step: Any, index_step: Any,
+) -> Any:  # fmt: skip
+    """Rotate `rows` rows; addresses and steps are in bytes.
+
+    tag         a number whose type says how x is stored: see TAGS
+    form        1 if interleaved, + 2 to stream past the cache (out aligned to lines)
+    before      bytes of a row ahead of the pairs, `after` bytes behind: copied where out is not x
+    index       address of the table row of each row, or 0 where table rows are `table_step` apart
+    """
+
+    kind = next(k for k, t in TAGS.items() if typeof(t) == tag)
+    size = TAGS[kind].itemsize
+
+    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
+        _, form, inverse, pairs, before, after, rows, x, out, cos, sin, index, *steps = args
+        x_step, out_step, table_step, index_step = steps
+        gather = build.icmp_unsigned("!=", index, whole(0))
+        apart = build.icmp_unsigned("!=", x, out)
+        for code in range(4):
+            interleaved, stream = bool(code & 1), code >= 2
+            with build.if_then(build.icmp_unsigned("==", form, whole(code))):
+                element = ARITHMETIC[kind]
+                sign = build.select(
+                    build.icmp_unsigned("!=", inverse, whole(0)), ir.Constant(element, -1.0), ir.Constant(element, 1.0)
+                )
+                with cgutils.for_range(build, rows) as loop:
+                    place = loop.index
+                    row = cgutils.alloca_once_value(build, place)
+                    with build.if_then(gather):
+                        at = build.add(index, build.mul(place, index_step))
+                        build.store(build.load(build.inttoptr(at, I64.as_pointer())), row)
+                    offset = build.mul(build.load(row), table_step)
+                    source = build.add(x, build.mul(place, x_step))
+                    target = build.add(out, build.mul(place, out_step))
+                    with build.if_then(apart, likely=False):
+                        rest = build.add(before, build.mul(pairs, whole(2 * size)))
+                        _copy(build, target, source, before)
+                        _copy(build, build.add(target, rest), build.add(source, rest), after)
+                    tables = (build.add(cos, offset), build.add(sin, offset), sign)
+                    ends = (build.add(source, before), build.add(target, before))
+                    _row(build, kind, size, interleaved, stream, pairs, ends, tables)
+        return context.get_dummy_value()
+
+    names = (form, inverse, pairs, before, after, rows, x, out, cos, sin, index)
+    return types.void(tag, *(types.int64 for _ in (*names, x_step, out_step, table_step, index_step))), emit
+
+
+def _copy(build: Any, target: Any, source: Any, size: Any) -> None:
+    with build.if_then(build.icmp_unsigned("!=", size, whole(0)), likely=False):
+        pointer = BYTE.as_pointer()
+        cgutils.raw_memcpy(build, build.inttoptr(target, pointer), build.inttoptr(source, pointer), size, 1)
+
+
+def _row(build: Any, kind: str, size: int, interleaved: bool, stream: bool, pairs: Any, ends: Any, tables: Any) -> None:
+    """All pairs of one row, first in vectors as wide as a line, then in narrower ones."""
+    stored, element = STORED[kind], ARITHMETIC[kind]
+    wide = 8 if kind == "float64" else 4  # bytes of a table's numbers
+    source, target = ends
+    cos, sin, sign = tables
+    done = whole(0)
+    for lanes in WIDTHS[kind]:
+        nontemporal = stream and lanes == WIDTHS[kind][0]
+        count = build.udiv(build.sub(pairs, done), whole(lanes))
+
+        def load(address: Any, item: int, element: Any, offset: Any, lanes: int = lanes) -> Any:
+            kind = ir.VectorType(element, lanes) if lanes > 1 else element
+            pointer = build.inttoptr(build.add(address, build.mul(offset, whole(item))), kind.as_pointer())
+            return build.load(pointer, align=1)
+
+        def store(value: Any, offset: Any, nontemporal: bool = nontemporal) -> None:
+            pointer = build.inttoptr(build.add(target, build.mul(offset, whole(size))), value.type.as_pointer())
+            done = build.store(value, pointer, align=LINE if nontemporal else 1)
+            if nontemporal:
+                done.set_metadata("nontemporal", build.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+        with cgutils.for_range(build, count) as loop:
+            i = build.add(done, build.mul(loop.index, whole(lanes)))
+            c, s = load(cos, wide, element, i), load(sin, wide, element, i)
+            s = build.fmul(s, _splat(build, sign, lanes))
+            if interleaved and lanes > 1:
+                both = load(source, size, stored, build.mul(i, whole(2)), 2 * lanes)
+                a, b = (_pick(build, both, range(k, 2 * lanes, 2)) for k in (0, 1))
+            elif interleaved:
+                two = build.mul(i, whole(2))
+                a, b = load(source, size, stored, two), load(source, size, stored, build.add(two, whole(1)))
+            else:
+                a, b = load(source, size, stored, i), load(source, size, stored, build.add(i, pairs))
+            turned = turn(build, widen(build, a, kind), widen(build, b, kind), c, s)
+            u, v = (narrow(build, t, kind) for t in turned)
+            if interleaved and lanes > 1:
+                order = [k // 2 + lanes * (k % 2) for k in range(2 * lanes)]
+                store(_pick(build, u, order, v), build.mul(i, whole(2)))
+            elif interleaved:
+                store(u, two)
+                store(v, build.add(two, whole(1)))
+            else:
+                store(u, i)
+                store(v, build.add(i, pairs))
+        done = build.add(done, build.mul(count, whole(lanes)))
+
+
+def _splat(build: Any, value: Any, lanes: int) -> Any:
+    if lanes == 1:
+        return value
+    vector = ir.VectorType(value.type, lanes)
+    one = build.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return _pick(build, one, [0] * lanes)
+
+
+def _pick(build: Any, first: Any, order: Any, second: Any = None) -> Any:
+    """The lanes of `first` and `second` in the given order."""
+    second = ir.Constant(first.type, ir.Undefined) if second is None else second
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(list(order))), list(order))
+    return build.shuffle_vector(first, second, mask)
