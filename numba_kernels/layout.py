@@ -1,4 +1,4 @@
-"""The one layer above the loops: checks, dtypes and strides. Compiled code checks nothing."""
+"""The one layer above the loops: checks, dtypes and memory. Compiled code checks nothing."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from numba_kernels import plan, threads
 
-PAIRINGS = ("half-split", "interleaved")
-KINDS = {"float64": "float64", "float32": "float32", "float16": "float16", "uint16": "bfloat16", "bfloat16": "bfloat16"}
+KINDS = {np.dtype("float64"): "float64", np.dtype("float32"): "float32", np.dtype("float16"): "float16",
+         np.dtype("uint16"): "bfloat16"}  # fmt: skip
 
 
 def rotate(
@@ -33,100 +33,75 @@ def rotate(
     out        where to write: x itself, an array apart from x, or None for a new one
     inverse    turn by the opposite angle (the transpose)
 
-    Returns out. Half types are rotated in float32 and rounded once, to nearest even.
-    Raises TypeError, ValueError or IndexError before anything is written.
+    Returns out. Half types are rotated in float32 and rounded once, to nearest even; tables are
+    rounded to the type of that arithmetic. Raises TypeError, ValueError or IndexError before
+    anything is written.
 
     >>> rotate(np.ones((1, 2)), np.zeros((1, 1)), np.ones((1, 1)), pairing="half-split")
     array([[-1.,  1.]])
     """
-    if pairing not in PAIRINGS:
-        raise ValueError(f"pairing is {pairing!r}; expected one of {', '.join(map(repr, PAIRINGS))}")
-    _check_x("x", x)
-    kind, lead = KINDS[x.dtype.name], x.shape[:-1]
-    cos, sin = _tables(cos, sin, np.float64 if kind == "float64" else np.float32)
-    pairs = cos.shape[-1]
+    kind = _kind("x", x)
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
         raise TypeError(f"start is {start!r}; expected a whole number")
-    if start < 0 or start + 2 * pairs > x.shape[-1]:
-        raise ValueError(f"start is {start} with {pairs} pairs; expected start + 2 * pairs <= {x.shape[-1]}")
-    index, rows = _rows(positions, cos, lead)
-    steps = cos.strides[:1] if index is not None else _broadcast("cos", cos[..., 0] if pairs else cos, lead).strides
-    result = _target(out, x, cos, sin)
+    arithmetic = np.float64 if kind == "float64" else np.float32
+    cos, sin = _table("cos", cos, arithmetic), _table("sin", sin, arithmetic)
+    if cos.strides != sin.strides and cos.shape == sin.shape:
+        cos, sin = np.ascontiguousarray(cos), np.ascontiguousarray(sin)
+    index = None if positions is None else _index(positions)
+    result = np.empty(x.shape, x.dtype) if out is None else out
+    if _kind("out", result) != kind:
+        raise TypeError(f"out has dtype {result.dtype}; expected {x.dtype}, as x")
+    in_place = _address(result) == _address(x) and result.strides == x.strides
+    loops = plan.make(
+        kind, pairing, int(start), bool(inverse), in_place, x.shape, x.strides, result.shape, result.strides,
+        cos.shape, sin.shape, cos.strides, None if index is None else (index.shape, index.strides),
+    )  # fmt: skip
     if x.size == 0:
         return result
-    source, target = _dense(x), result if _is_dense(result) else np.empty(x.shape, x.dtype)
-    if result is x:
-        target = source
-    loops = plan.make(
-        kind, pairing == "interleaved", bool(inverse), int(start), pairs, rows, source is target,
-        x.shape, source.strides, target.strides, steps, () if index is None else index.strides,
-    )  # fmt: skip
-    addresses = [0 if a is None else a.ctypes.data for a in (source, target, cos, sin, index)]
-    if not threads.run(kind, loops, *addresses, x.size):
+    if out is not None:
+        _check_target(out, None if in_place else x, cos, sin, index)
+    if not (_is_dense(x) and _is_dense(result)):
+        dense = _bits(x).copy().view(x.dtype)
+        rotate(dense, cos, sin, pairing=pairing, start=start, positions=positions, out=dense, inverse=inverse)
+        np.copyto(_bits(result), _bits(dense))
+    elif not threads.run(kind, loops, *map(_address, (x, result, cos, sin, index))):
         assert index is not None
-        raise IndexError(f"positions span {index.min()} to {index.max()}; expected 0 to {rows - 1}")
-    if target is not result:
-        np.copyto(_bits(result), _bits(target))
+        raise IndexError(f"positions span {index.min()} to {index.max()}; expected 0 to {len(cos) - 1}")
     return result
 
 
-
-def _check_x(name: str, x: Any) -> None:
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"{name} is a {type(x).__name__}; expected a NumPy array")
-    if x.dtype.name not in KINDS or not x.dtype.isnative:
-        raise TypeError(f"{name} has dtype {x.dtype}; expected one of {', '.join(KINDS)}")
-    if x.ndim < 1:
+def _kind(name: str, array: Any) -> str:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array")
+    kind = KINDS.get(array.dtype) or ("bfloat16" if array.dtype.name == "bfloat16" else None)
+    if kind is None:
+        known = ", ".join(dtype.name for dtype in KINDS)
+        raise TypeError(f"{name} has dtype {array.dtype}; expected one of {known}, bfloat16 of ml_dtypes")
+    if array.ndim < 1:
         raise ValueError(f"{name} has shape (); expected (..., head_dim)")
-
-
-def _tables(cos: ArrayLike, sin: ArrayLike, arithmetic: type) -> tuple[NDArray[Any], NDArray[Any]]:
-    cos, sin = (_table(name, table, arithmetic) for name, table in (("cos", cos), ("sin", sin)))
-    if cos.shape != sin.shape:
-        raise ValueError(f"sin has shape {sin.shape}; expected that of cos, {cos.shape}")
-    if cos.strides != sin.strides:
-        cos, sin = np.ascontiguousarray(cos), np.ascontiguousarray(sin)
-    return cos, sin
+    return kind
 
 
 def _table(name: str, table: ArrayLike, arithmetic: type) -> NDArray[Any]:
     array = np.asarray(table)
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {array.dtype}; expected floating point")
+    if array.dtype != arithmetic:
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            raise TypeError(f"{name} has dtype {array.dtype}; expected floating point")
+        array = array.astype(arithmetic)
     if array.ndim < 1:
         raise ValueError(f"{name} has shape (); expected (..., pairs)")
-    return _dense(array.astype(arithmetic, copy=False))
+    return array if _is_dense(array) else np.ascontiguousarray(array)
 
 
-def _rows(positions: ArrayLike | None, cos: NDArray[Any], lead: tuple[int, ...]) -> tuple[NDArray[Any] | None, int]:
-    """The table row of every row of x, and how many there are; None and -1 where rows broadcast."""
-    if positions is None:
-        return None, -1
+def _index(positions: ArrayLike) -> NDArray[np.int64]:
     index = np.asarray(positions)
     if index.dtype.kind not in "iu":
         raise TypeError(f"positions have dtype {index.dtype}; expected integers")
-    if cos.ndim != 2:
-        raise ValueError(f"cos has shape {cos.shape}; expected (rows, pairs) where positions are given")
-    if index.dtype == np.uint64 and index.size and index.max() >= len(cos):
-        raise IndexError(f"positions span {index.min()} to {index.max()}; expected 0 to {len(cos) - 1}")
-    return _broadcast("positions", index.astype(np.int64, copy=False), lead), len(cos)
+    return index.astype(np.int64, copy=False)  # uint64 above the largest int64 turns negative: outside any table
 
 
-def _broadcast(name: str, array: NDArray[Any], lead: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        if np.broadcast_shapes(array.shape, lead) == lead:
-            return np.broadcast_to(array, lead)
-    except ValueError:
-        pass
-    raise ValueError(f"{name} has leading axes {array.shape}; expected to broadcast to those of x, {lead}")
-
-
-def _target(out: NDArray[Any] | None, x: NDArray[Any], cos: NDArray[Any], sin: NDArray[Any]) -> NDArray[Any]:
-    if out is None:
-        return np.empty(x.shape, x.dtype)
-    _check_x("out", out)
-    if out.shape != x.shape or out.dtype != x.dtype:
-        raise ValueError(f"out is {out.dtype} {out.shape}; expected {x.dtype} {x.shape}, as x")
+def _check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any] | None) -> None:
+    """Refuse to write what may not be written, or what is still to be read."""
     if not out.flags.writeable:
         raise ValueError("out is read-only; expected a writeable array")
     reach = out.itemsize
@@ -134,22 +109,18 @@ def _target(out: NDArray[Any] | None, x: NDArray[Any], cos: NDArray[Any], sin: N
         if stride < reach:
             raise ValueError(f"out has strides {out.strides}; expected no element to be written twice")
         reach = stride * (size - 1) + reach
-    same = out.strides == x.strides and out.ctypes.data == x.ctypes.data
-    if not same and np.may_share_memory(out, x) and np.shares_memory(out, x):
-        raise ValueError("out overlaps x; expected x itself, or an array apart from it")
-    for name, table in (("cos", cos), ("sin", sin)):
-        if np.may_share_memory(out, table):
-            raise ValueError(f"out overlaps {name}; expected an array apart from it")
-    return x if same else out
+    for name, array in zip(("x", "cos", "sin", "positions"), (x, *read), strict=True):
+        if array is not None and np.may_share_memory(out, array) and np.shares_memory(out, array):
+            wanted = "x itself, or an array apart from it" if name == "x" else "an array apart from it"
+            raise ValueError(f"out overlaps {name}; expected {wanted}")
+
+
+def _address(array: NDArray[Any] | None) -> int:
+    return 0 if array is None else array.__array_interface__["data"][0]
 
 
 def _is_dense(array: NDArray[Any]) -> bool:
-    return array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
-
-
-def _dense(array: NDArray[Any]) -> NDArray[Any]:
-    """The array itself if the numbers of its last axis are neighbours, else a copy of the same bits."""
-    return array if _is_dense(array) else _bits(array).copy().view(array.dtype)
+    return array.strides[-1] == array.itemsize or array.shape[-1] <= 1
 
 
 def _bits(array: NDArray[Any]) -> NDArray[Any]:

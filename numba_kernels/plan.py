@@ -1,7 +1,8 @@
 """Which loops a rotation takes, from shapes and strides alone: no memory is touched here."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,12 @@ from numpy.typing import NDArray
 
 from numba_kernels import cpu
 
+PAIRINGS = ("half-split", "interleaved")
 TABLE_CACHE = 1 << 18  # bytes of tables that stay in cache while other axes pass over them
 LAST_LEVEL = 1 << 24  # bytes written from which streaming past the cache pays
+
+
+Ints = tuple[int, ...]
 
 
 class Axis(NamedTuple):
@@ -24,28 +29,40 @@ class Axis(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """`words`, the array that the loops read, and the offsets (x, out, table, index) to start them at."""
+    """The array that the loops read and its address; the offsets (x, out, table, index) to start them at."""
 
     words: NDArray[np.int64]
+    address: int
     starts: tuple[tuple[int, int, int, int], ...]
     items: int
+    size: int
 
 
 @lru_cache(maxsize=4096)
 def make(
-    kind: str, interleaved: bool, inverse: bool, start: int, pairs: int, rows: int, in_place: bool,
-    shape: tuple[int, ...], x: tuple[int, ...], out: tuple[int, ...], table: tuple[int, ...], index: tuple[int, ...],
+    kind: str, pairing: str, start: int, inverse: bool, in_place: bool,
+    shape: Ints, x: Ints, out_shape: Ints, out: Ints, cos: Ints, sin: Ints, table: Ints, index: tuple[Ints, Ints] | None,
 ) -> Plan:  # fmt: skip
-    """The loops for x of `shape` with the given steps in bytes.
+    """The loops for x of `shape`, or ValueError where shapes do not fit.
 
-    table  steps of the leading axes in the tables; with `rows` >= 0, the step of a table row alone
-    index  steps of the leading axes in an array of row numbers, where rows >= 0
+    x, out, table  steps in bytes of x, of the target, and of both tables, whose shapes are cos and sin
+    index          shape and steps of the row numbers, if rows are gathered
     """
-    size = {"float64": 8, "float32": 4}.get(kind, 2)
-    gather = rows >= 0
-    steps = (0,) * (len(shape) - 1) if gather else table
-    places = index if gather else (0,) * (len(shape) - 1)
-    axes = [Axis(*a) for a in zip(shape[:-1], x[:-1], out[:-1], steps, places, strict=True) if a[0] != 1]
+    pairs, lead = cos[-1], shape[:-1]
+    if pairing not in PAIRINGS:
+        raise ValueError(f"pairing is {pairing!r}; expected one of {', '.join(map(repr, PAIRINGS))}")
+    if out_shape != shape:
+        raise ValueError(f"out has shape {out_shape}; expected {shape}, as x")
+    if sin != cos:
+        raise ValueError(f"sin has shape {sin}; expected that of cos, {cos}")
+    if start < 0 or start + 2 * pairs > shape[-1]:
+        raise ValueError(f"start is {start} with {pairs} pairs; expected 0 <= start and start + 2 * pairs <= {shape[-1]}")
+    if index is not None and len(cos) != 2:
+        raise ValueError(f"cos has shape {cos}; expected (rows, pairs) where positions are given")
+    none = (0,) * len(lead)
+    steps = _spread("cos", cos[:-1], table[:-1], lead) if index is None else none
+    places = none if index is None else _spread("positions", *index, lead)
+    axes = [Axis(*a) for a in zip(lead, x[:-1], out[:-1], steps, places, strict=True) if a[0] != 1]
     own, shared = _merged([a for a in axes if a.table or a.index]), _merged([a for a in axes if not a.table | a.index])
     if math.prod(a.size for a in own) < 16 and len(own) < 2 and shared:  # too few items to split: share one out
         own = [shared.pop(0), *own]
@@ -54,25 +71,33 @@ def make(
     m0, m1 = ([single, single] + own)[-2:]
     r0, r1 = ([single, single] + shared)[-2:]
     inside = r1.size == 1 or (m1.size > 1 and abs(m1.x) < abs(r1.x))
+    size, wide = {"float64": (8, 8), "float32": (4, 4)}.get(kind, (2, 4))
     words = np.zeros(cpu.LENGTH, np.int64)
-    words[cpu.FORM] = interleaved
-    words[[cpu.INVERSE, cpu.PAIRS, cpu.ROWS, cpu.INSIDE]] = inverse, pairs, rows, inside
+    words[cpu.FORM] = pairing == "interleaved"
+    words[[cpu.INVERSE, cpu.PAIRS, cpu.ROWS, cpu.INSIDE]] = inverse, pairs, cos[0], inside
     words[cpu.BEFORE] = start * size
     words[cpu.AFTER] = (shape[-1] - start - 2 * pairs) * size
-    wide = 8 if kind == "float64" else 4
     words[cpu.BLOCK] = max(1, TABLE_CACHE // (2 * wide * max(pairs, 1))) if inside else 1
     words[cpu.STREAM] = not in_place and math.prod(shape) * size >= LAST_LEVEL
-    words[cpu.ALIGN] = out[-1] | start * size | pairs * size | _union(a.out for a in own + shared)
+    words[cpu.ALIGN] = start * size | pairs * size | reduce(or_, (a.out for a in own + shared), 0)
     for place, axis in ((cpu.M0, m0), (cpu.M1, m1), (cpu.R0, r0), (cpu.R1, r1)):
         words[place], words[place + 4], words[place + 8] = axis.size, axis.x, axis.out
     words[[cpu.TABLE_M0, cpu.TABLE_M1]] = m0.table, m1.table
-    words[cpu.TABLE_STEP] = table[-1] if gather else m1.table
+    words[cpu.TABLE_STEP] = m1.table if index is None else table[0]
     words[[cpu.INDEX_M0, cpu.INDEX_M1]] = m0.index, m1.index
     starts = [(0, 0, 0, 0)]
     for axis in extra:
         starts = [tuple(s + i * step for s, step in zip(start, axis[1:], strict=True)) for start in starts
                   for i in range(axis.size)]  # fmt: skip
-    return Plan(words, tuple(starts), m0.size * m1.size)
+    return Plan(words, words.ctypes.data, tuple(starts), m0.size * m1.size, math.prod(shape))
+
+
+def _spread(name: str, shape: Ints, steps: Ints, lead: Ints) -> Ints:
+    """The steps of an array of this shape along axes `lead` by NumPy's rules of broadcasting."""
+    new = len(lead) - len(shape)
+    if new < 0 or any(n not in (1, size) for n, size in zip(shape, lead[new:], strict=True)):
+        raise ValueError(f"{name} has leading axes {shape}; expected to broadcast to those of x, {lead}")
+    return (0,) * new + tuple(step if n > 1 else 0 for n, step in zip(shape, steps, strict=True))
 
 
 def _merged(axes: list[Axis]) -> list[Axis]:
@@ -85,10 +110,3 @@ def _merged(axes: list[Axis]) -> list[Axis]:
         else:
             result.append(axis)
     return result
-
-
-def _union(steps):
-    bits = 0
-    for step in steps:
-        bits |= step
-    return bits

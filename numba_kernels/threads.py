@@ -29,14 +29,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run(kind: str, plan: Plan, x: int, out: int, cos: int, sin: int, index: int, size: int) -> bool:
+def run(kind: str, plan: Plan, x: int, out: int, cos: int, sin: int, index: int) -> bool:
     """Carry out the plan at these addresses; False, with nothing written, if an index is outside the tables."""
-    tag, words = TAGS[kind], plan.words.ctypes.data
-    calls = [(words, x + a, out + b, cos + c, sin + c, index and index + d) for a, b, c, d in plan.starts]
-    if index and any(cpu.outside(words, call[-1]) for call in calls):
+    tag = TAGS[kind]
+    calls = [(plan.address, x + a, out + b, cos + c, sin + c, index and index + d) for a, b, c, d in plan.starts]
+    if index and any(cpu.outside(plan.address, call[-1]) for call in calls):
         return False
-    threads = min(numba.get_num_threads(), plan.items)
-    if threads > 1 and size >= SMALL and not _forked and _entered.acquire(blocking=False):
+    threads = min(numba.get_num_threads(), plan.items) if plan.size >= SMALL else 1
+    if threads > 1 and not _forked and _entered.acquire(blocking=False):
         try:
             for call in calls:
                 cpu.split(tag, *call, plan.items, threads)

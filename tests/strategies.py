@@ -1,17 +1,32 @@
-"""Ropes, positions and inputs for every property."""
+"""Ropes, positions, shapes, strides and dtypes for every property."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 import rope_ref as rr
 
+DTYPES = ["float64", "float32", "float16", "bfloat16"]
+dtypes = st.sampled_from(DTYPES)
 pairings = st.sampled_from(["half-split", "interleaved"])
 seeds = st.integers(0, 2**32 - 1)
+positions = st.integers(-2000, 2000)
+
+# One Rope of every named variant, small enough to run often.
+EXAMPLES = {
+    "default": rr.variants.default(16, theta=500.0),
+    "linear": rr.variants.linear(16, factor=4.0),
+    "ntk": rr.variants.ntk(16, factor=4.0, rotary_dim=8),
+    "pixel": rr.variants.pixel(16, max_freq=10.0, pairing="interleaved"),
+    "constant": rr.variants.constant(8, num_freqs=3, start=1),
+    "custom": rr.variants.custom(8, (1.0, 0.3)),
+    "xpos": rr.variants.xpos(16, scale_base=64.0, center=3.0),
+    "axial": rr.variants.axial(20, (8, 4, 4), start=2, pairing="interleaved"),
+}
 
 
 @st.composite
 def ropes(draw, magnitude=True):
-    pairs, start, rest = draw(st.integers(1, 9)), draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    pairs, start, rest = draw(st.integers(1, 40)), draw(st.integers(0, 3)), draw(st.integers(0, 3))
     xpos = st.none() | st.builds(rr.XPos, st.floats(50, 1000), st.floats(-20, 20)) if magnitude else st.none()
     return rr.Rope(
         head_dim=start + 2 * pairs + rest,
@@ -24,5 +39,38 @@ def ropes(draw, magnitude=True):
     )
 
 
+@st.composite
+def layouts(draw, dims):
+    """A way to lay an array of so many axes in memory: see `arrange`."""
+    return {
+        "order": draw(st.permutations(range(dims))),
+        "pad": draw(st.lists(st.integers(0, 2), min_size=dims, max_size=dims)),
+        "step": draw(st.lists(st.sampled_from([1, 1, 1, 2, -1]), min_size=dims, max_size=dims)),
+        "shift": draw(st.integers(0, 3)),
+    }
+
+
+def arrange(x, layout):
+    """The same numbers, laid in memory by `layout`: permuted axes, gaps, steps, an odd start; all else is poison."""
+    order = layout["order"]
+    wide = [x.shape[a] * abs(layout["step"][a]) + layout["pad"][a] for a in order]
+    block = np.full(int(np.prod(wide)) + layout["shift"], 0x55, x.dtype) if x.dtype.kind in "iu" else np.full(
+        int(np.prod(wide)) + layout["shift"], 77.0, x.dtype)
+    base = block[layout["shift"] :].reshape(wide).transpose(np.argsort(order))
+    view = base[tuple(slice(0, n * abs(s), abs(s)) for n, s in zip(x.shape, layout["step"], strict=True))]
+    view = view[tuple(slice(None, None, -1 if s < 0 else 1) for s in layout["step"])]
+    view[...] = x
+    return view, block
+
+
 def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+def places(rope, seed, *shape):
+    """Positions of this shape, with a trailing axis where the Rope has several.
+
+    Those of xPos stay near enough that no magnitude, 3.5^(220/50) at most, leaves float16.
+    """
+    reach = 2000 if rope.xpos is None else 200
+    return np.random.default_rng(seed).integers(-reach, reach, (*shape, rope.axes) if rope.axes else shape)

@@ -1,5 +1,6 @@
-"""The names of rotary-embedding-torch 0.9.1, without its caches and its half-precision positions."""
+"""`RotaryEmbedding` of rotary-embedding-torch 0.9.1, without its half-precision positions and stale caches."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -7,66 +8,37 @@ from torch import Tensor, nn
 
 from rope_ref import frequencies
 from rope_ref.magnitude import XPos
-from torch_bridge.rotation import rotate
+from torch_bridge.functions import apply_rotary_emb, tables, turn, wide
+from torch_bridge.rotation import arithmetic, rotate, takes_kernel
 
-
-def broadcat(tensors: Any, dim: int = -1) -> Tensor:
-    """Broadcast the tensors against each other and concatenate them along `dim`."""
-    return torch.cat(torch.broadcast_tensors(*tensors), dim=dim)
-
-
-def apply_rotary_emb(
-    freqs: Tensor,
-    t: Tensor,
-    start_index: int = 0,
-    scale: Any = 1.0,
-    seq_dim: int = -2,
-    freqs_seq_dim: int | None = None,
-) -> Tensor:
-    """Turn channel pairs (2i, 2i + 1) of t by angles freqs (..., seq, 2 pairs), then scale them.
-
-    Each channel has its own angle, as the original allows; where freqs has more rows than t
-    the last ones are taken. Angles are evaluated in float64.
-    """
-    if not t.is_floating_point():
-        raise TypeError(f"t has dtype {t.dtype}; expected floating point")
-    width = freqs.shape[-1]
-    stop = start_index + width
-    if width % 2 or start_index < 0 or stop > t.shape[-1]:
-        raise ValueError(f"freqs turn channels {start_index} to {stop}; expected an even range of {t.shape[-1]}")
-    if freqs_seq_dim is None and (freqs.ndim == 2 or t.ndim == 3):
-        freqs_seq_dim = 0
-    if freqs_seq_dim is not None:
-        have, need = freqs.shape[freqs_seq_dim], t.shape[seq_dim]
-        freqs = freqs.narrow(freqs_seq_dim, max(have - need, 0), min(have, need))
-    angle = freqs.to(_wide(t.device))
-    arithmetic = torch.float64 if t.dtype == torch.float64 else torch.float32
-    cos, sin = angle.cos().to(arithmetic), angle.sin().to(arithmetic)
-    middle = t[..., start_index:stop].to(arithmetic)
-    a, b = middle.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = (middle * cos + torch.stack((-b, a), -1).flatten(-2) * sin) * scale
-    return torch.cat((t[..., :start_index], turned.to(t.dtype), t[..., stop:]), -1)
-
-
-def apply_learned_rotations(
-    rotations: Tensor, t: Tensor, start_index: int = 0, freq_ranges: Tensor | None = None
-) -> Tensor:
-    """Turn t by angles (..., pairs) given per token, times every range where ranges are given."""
-    if freq_ranges is not None:
-        rotations = (rotations[..., None] * freq_ranges).flatten(-2)
-    return apply_rotary_emb(rotations.repeat_interleave(2, -1), t, start_index=start_index)
-
-
-def _wide(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # that device has no float64
+HALVES = (torch.float16, torch.bfloat16)
+Tables = tuple[Tensor, Tensor]
 
 
 class RotaryEmbedding(nn.Module):
-    """The constructor, methods and defaults of rotary-embedding-torch, with exact angles.
+    """Rotary embedding with the constructor, methods, defaults and shapes of rotary-embedding-torch.
 
-    Positions and angles are float64 and rounded once to a table, whatever dtype the queries
-    have and whatever the module was cast to. Nothing is remembered between calls.
+    dim                    channels that turn: the first ones of every head, in pairs (2i, 2i + 1)
+    custom_freqs           frequencies (pairs,) in radians per position, instead of those below
+    freqs_for              "lang": theta^(-2i/dim); "pixel": pi linspace(1, max_freq/2, dim/2); "constant": ones
+    learned_freq           whether frequencies are trained
+    use_xpos               xPos magnitudes (arXiv 2212.10554), one e-fold scale in xpos_scale_base positions
+    interpolate_factor     positions are divided by it (arXiv 2306.15595), at least 1
+    theta_rescale_factor   NTK-aware: theta times its power dim/(dim - 2)
+    seq_before_head_dim    queries are (batch, seq, heads, head_dim) rather than (batch, heads, seq, head_dim)
+    cache_if_possible      keep tables of the first cache_max_seq_len positions
+
+    Positions and angles are float64 and rounded once, to a table, whatever dtype the queries
+    have and whatever the module was cast to. What is kept between calls is a pure function of
+    position and frequency, so no call changes what another returns. Raises ValueError for
+    arguments out of range.
+
+    >>> RotaryEmbedding(dim=32).rotate_queries_or_keys(torch.randn(1, 8, 1024, 64)).shape
+    torch.Size([1, 8, 1024, 64])
     """
+
+    freqs: nn.Parameter
+    apply_rotary_emb = staticmethod(apply_rotary_emb)
 
     def __init__(
         self,
@@ -91,7 +63,9 @@ class RotaryEmbedding(nn.Module):
         if not interpolate_factor >= 1:
             raise ValueError(f"interpolate_factor is {interpolate_factor}; expected at least 1")
         if custom_freqs is not None:
-            exact = custom_freqs.detach().double().cpu().clone()
+            if custom_freqs.ndim != 1:
+                raise ValueError(f"custom_freqs have shape {tuple(custom_freqs.shape)}; expected (pairs,)")
+            exact = custom_freqs.detach().to(device="cpu", dtype=torch.float64, copy=True)
         elif freqs_for == "lang":
             base = frequencies.ntk_theta(theta, theta_rescale_factor, dim)
             exact = torch.from_numpy(frequencies.geometric(dim, base))
@@ -107,91 +81,136 @@ class RotaryEmbedding(nn.Module):
         self.cache_if_possible, self.cache_max_seq_len = cache_if_possible, cache_max_seq_len
         self.seq_before_head_dim = seq_before_head_dim
         self.default_seq_dim = -3 if seq_before_head_dim else -2
+        # float32 as in the original's state dict; `_exact` gives back what that rounds away
+        given = exact if custom_freqs is None else custom_freqs.detach()
+        kept = exact if given.dtype == torch.float64 and custom_freqs is not None else exact.float()
+        self.freqs = nn.Parameter(kept.to(given.device), requires_grad=learned_freq)
         self._exact = exact
-        self.freqs = nn.Parameter(exact.float(), requires_grad=learned_freq)
-
-    apply_rotary_emb = staticmethod(apply_rotary_emb)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "RotaryEmbedding":
-        """Move with the module, but never round the frequencies to a half type."""
-        kept = self.freqs.detach()
-        super()._apply(fn, recurse)
-        if self.freqs.dtype in (torch.float16, torch.bfloat16):
-            self.freqs.data = kept.to(self.freqs.device)
-        return self
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Frequencies that merely round the exact ones leave those in force; others replace them."""
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        loaded = state_dict.get(prefix + "freqs")
-        if loaded is None or loaded.shape != self._exact.shape:
-            return
-        few = 4 * torch.finfo(loaded.dtype).eps
-        if not self.learned_freq and torch.allclose(loaded.double().cpu(), self._exact, rtol=few, atol=0):
-            self.freqs.data.copy_(self._exact)
-        else:
-            self._exact = loaded.detach().double().cpu().clone()
+        self._kept: tuple[Tensor, float, dict[torch.dtype, Tables]] | None = None
 
     @property
     def device(self) -> torch.device:
         return self.freqs.device
 
-    def get_seq_pos(self, seq_len: int, device: Any = None, dtype: Any = None, offset: float = 0) -> Tensor:
-        """Positions offset .. offset + seq_len - 1 over the interpolation factor; never a half type."""
-        dtype = torch.float32 if dtype in (None, torch.float16, torch.bfloat16) else dtype
-        return self._positions(seq_len, device or self.device, offset).to(dtype)
+    def _omega(self, device: torch.device) -> Tensor:
+        """Frequencies in force: the exact ones wherever `freqs` still is what they round to."""
+        if self.learned_freq:
+            return self.freqs.to(device, wide(device))
+        exact = self._exact.to(device)
+        freqs = self.freqs.detach().to(device)
+        return torch.where(freqs == exact.to(freqs.dtype), exact.to(wide(device)), freqs.to(wide(device)))
 
-    def _positions(self, seq_len: int, device: Any, offset: float = 0) -> Tensor:
-        wide = _wide(torch.device(device))
-        return (torch.arange(seq_len, device=device, dtype=wide) + offset) / self.interpolate_factor
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
+        """Move with the module; never round frequencies to a half type, never leave them uninitialised."""
+        before = self.freqs.detach()
+        super()._apply(fn, recurse)
+        if before.is_meta and not self.freqs.is_meta:
+            self.freqs.data = self._exact.to(self.device, torch.float32)
+        elif self.freqs.dtype in HALVES:
+            self.freqs.data = before.to(self.device)
+        return self
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """A half-precision checkpoint of the frequencies in force leaves those in force."""
+        loaded = state_dict.get(prefix + "freqs")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if loaded is not None and loaded.dtype in HALVES and loaded.shape == self._exact.shape:
+            exact = self._exact.to(loaded.device)
+            same = torch.allclose(loaded.double(), exact, rtol=2 * torch.finfo(loaded.dtype).eps, atol=0)
+            if same and not self.learned_freq:
+                self.freqs.data.copy_(exact)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}  # tables are cheaper to make than to copy or store
+
+    def get_seq_pos(
+        self, seq_len: int, device: Any = None, dtype: torch.dtype | None = None, offset: float = 0
+    ) -> Tensor:
+        """Positions offset .. offset + seq_len - 1 over the interpolation factor; never a half type."""
+        dtype = torch.float32 if dtype is None or dtype in HALVES else dtype
+        return self._positions(seq_len, torch.device(device or self.device), offset).to(dtype)
+
+    def _positions(self, seq_len: int, device: torch.device, offset: float = 0) -> Tensor:
+        return (torch.arange(seq_len, device=device, dtype=wide(device)) + offset) / self.interpolate_factor
 
     def _angles(self, positions: Tensor) -> Tensor:
-        omega = self.freqs if self.learned_freq else self._exact
-        return positions[..., None] * omega.to(positions.device, positions.dtype)
+        """Radians (..., pairs)."""
+        return positions[..., None] * self._omega(positions.device)
 
     def forward(self, t: Tensor, seq_len: int | None = None, offset: float = 0) -> Tensor:
         """Angles (..., 2 pairs) of the positions t, each twice; seq_len and offset change nothing."""
-        return self._angles(t.to(_wide(t.device))).to(self.freqs.dtype).repeat_interleave(2, -1)
+        return self._angles(t.to(wide(t.device))).to(self.freqs.dtype).repeat_interleave(2, -1)
 
     def _zeta(self, positions: Tensor, center: float, power: float) -> Tensor:
+        """xPos magnitudes (seq, pairs)."""
         zeta = torch.from_numpy(XPos().zeta(self.dim // 2)).to(positions.device, positions.dtype)
         return zeta ** (power * (positions[:, None] - center) / self.scale_base)
 
     def get_scale(self, t: Tensor, seq_len: int | None = None, offset: float = 0) -> Tensor:
         """xPos magnitudes (seq, dim), centred on len(t) // 2."""
+        self._need_xpos()
+        return self._zeta(t.to(wide(t.device)), len(t) // 2, 1).float().repeat_interleave(2, -1)
+
+    def _need_xpos(self) -> None:
         if not self.use_xpos:
             raise ValueError("use_xpos is False; expected a module made with use_xpos=True")
-        return self._zeta(t.to(_wide(t.device)), len(t) // 2, 1).float().repeat_interleave(2, -1)
 
-    def _rotate(self, t: Tensor, seq_dim: int | None, offset: float, center: float = 0, power: float = 0) -> Tensor:
+    def _tables(self, seq_len: int, offset: float, t: Tensor, center: float, power: float) -> Tables:
+        """cos and sin (seq, pairs) of positions from `offset` on, with the xPos magnitude where power is not 0."""
+        stop = offset + seq_len
+        if not (self.cache_if_possible and takes_kernel(t) and not self.learned_freq and power == 0
+                and isinstance(offset, int) and 0 <= offset and stop <= self.cache_max_seq_len):  # fmt: skip
+            positions = self._positions(seq_len, t.device, offset)
+            return tables(self._angles(positions), t.dtype, self._zeta(positions, center, power) if power else 1.0)
+        cos, sin = self._first_rows(int(stop), arithmetic(t.dtype))
+        return cos[offset : int(stop)], sin[offset : int(stop)]
+
+    def _first_rows(self, rows: int, dtype: torch.dtype) -> Tables:
+        """At least `rows` rows of the tables from position 0 on, kept while frequencies stay as they are."""
+        freqs, kept = self.freqs.detach(), self._kept
+        if kept is None or kept[1] != self.interpolate_factor or not torch.equal(kept[0], freqs):
+            kept = self._kept = (freqs.clone(), self.interpolate_factor, {})
+        found = kept[2].get(dtype)
+        if found is None or len(found[0]) < rows:
+            with torch.inference_mode(False):  # such tables could not serve training later
+                length = min(self.cache_max_seq_len, max(64, 1 << (rows - 1).bit_length()))
+                found = tables(self._angles(self._positions(length, torch.device("cpu"))), dtype)
+            kept[2][dtype] = found
+        return found
+
+    def _turn(self, t: Tensor, seq_dim: int | None, offset: float, center: float = 0, power: float = 0) -> Tensor:
+        cos, sin = self._shaped(t, seq_dim, offset, center, power)
+        return rotate(t, cos, sin, pairing="interleaved")
+
+    def _shaped(
+        self, t: Tensor, seq_dim: int | None, offset: float, center: float = 0, power: float = 0
+    ) -> Tables:
+        """The tables of t's positions along seq_dim, shaped to broadcast against t."""
+        if not t.is_floating_point():
+            raise TypeError(f"t has dtype {t.dtype}; expected floating point")
         axis = (self.default_seq_dim if seq_dim is None else seq_dim) % t.ndim
-        positions = self._positions(t.shape[axis], t.device, offset)
-        angle = self._angles(positions)
-        magnitude = self._zeta(positions, center, power) if power else 1.0
-        arithmetic = torch.float64 if t.dtype == torch.float64 else torch.float32
-        shape = (len(positions), *(1,) * (t.ndim - 2 - axis), angle.shape[-1])
-        cos, sin = ((magnitude * f).to(arithmetic).reshape(shape) for f in (angle.cos(), angle.sin()))
-        return rotate(t, cos, sin)
+        cos, sin = self._tables(t.shape[axis], offset, t, center, power)
+        if axis < t.ndim - 2:
+            shape = (t.shape[axis], *(1,) * (t.ndim - 2 - axis), cos.shape[-1])
+            cos, sin = cos.reshape(shape), sin.reshape(shape)
+        return cos, sin
 
     def rotate_queries_or_keys(
-        self, t: Tensor, seq_dim: int | None = None, offset: float = 0, scale: Any = None
+        self, t: Tensor, seq_dim: int | None = None, offset: float = 0, scale: Tensor | float | None = None
     ) -> Tensor:
         """t turned by its places along seq_dim, from `offset` on; scale multiplies what turned."""
         if self.use_xpos and scale is None:
             raise ValueError("scale is None; expected one, or rotate_queries_and_keys, since use_xpos is True")
         if scale is None:
-            return self._rotate(t, seq_dim, offset)
-        width = 2 * len(self.freqs)
-        turned = self._rotate(t.to(torch.promote_types(t.dtype, torch.float32)), seq_dim, offset)
-        return torch.cat(((turned[..., :width] * scale).to(t.dtype), t[..., width:]), -1)
+            return self._turn(t, seq_dim, offset)
+        return turn(t, *self._shaped(t, seq_dim, offset), scale)
 
     def rotate_queries_and_keys(self, q: Tensor, k: Tensor, seq_dim: int | None = None) -> tuple[Tensor, Tensor]:
         """xPos: queries decay, keys grow, and only their distance remains in the scores."""
-        if not self.use_xpos:
-            raise ValueError("use_xpos is False; expected a module made with use_xpos=True")
+        self._need_xpos()
         axis = self.default_seq_dim if seq_dim is None else seq_dim
         center = q.shape[axis] // 2
-        return self._rotate(q, axis, 0, center, 1), self._rotate(k, axis, 0, center, -1)
+        return self._turn(q, axis, 0, center, 1), self._turn(k, axis, 0, center, -1)
 
     def rotate_queries_with_cached_keys(
         self, q: Tensor, k: Tensor, seq_dim: int | None = None, offset: float = 0
@@ -202,19 +221,21 @@ class RotaryEmbedding(nn.Module):
         if ahead < 0:
             raise ValueError(f"q has {q.shape[axis]} positions; expected at most the {k.shape[axis]} of k")
         power, center = (1, k.shape[axis] // 2) if self.use_xpos else (0, 0)
-        return self._rotate(q, axis, ahead + offset, center, power), self._rotate(k, axis, 0, center, -power)
+        return self._turn(q, axis, ahead + offset, center, power), self._turn(k, axis, 0, center, -power)
 
-    def get_axial_freqs(self, *dims: int, offsets: Any = None) -> Tensor:
-        """Angles (*dims, len(dims) * 2 pairs), one block of channels for each axis."""
+    def get_axial_freqs(self, *dims: int, offsets: Sequence[float] | Tensor | None = None) -> Tensor:
+        """Angles (*dims, len(dims) * 2 pairs), one block of channels for each axis.
+
+        Places along an axis are 0, 1, ..., or linspace(-1, 1) for "pixel", plus its offset.
+        """
         if offsets is not None and len(offsets) != len(dims):
             raise ValueError(f"offsets has {len(offsets)} entries; expected {len(dims)}, one for each axis")
         blocks = []
         for axis, size in enumerate(dims):
-            wide = _wide(self.device)
             if self.freqs_for == "pixel":
-                place = torch.linspace(-1, 1, size, device=self.device, dtype=wide)
+                place = torch.linspace(-1, 1, size, device=self.device, dtype=wide(self.device))
             else:
-                place = torch.arange(size, device=self.device, dtype=wide)
-            block = self.forward(place + (0 if offsets is None else offsets[axis]))
+                place = torch.arange(size, device=self.device, dtype=wide(self.device))
+            block = self.forward(place if offsets is None else place + offsets[axis])
             blocks.append(block.reshape(*(size if a == axis else 1 for a in range(len(dims))), -1))
         return torch.cat([b.expand(*dims, -1) for b in blocks], -1)

@@ -4,60 +4,101 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import numba_kernels as nk
 
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, start: int = 0) -> Tensor:
-    """Turn the interleaved pairs of x (..., head_dim) by tables (..., pairs), differentiably.
+def arithmetic(dtype: torch.dtype) -> torch.dtype:
+    """The type in which tensors of `dtype` are rotated: float64 for itself, float32 for all others."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
-    Half types are rotated in float32 and rounded once. Gradients reach x, cos and sin,
-    of any order.
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, pairing: str, start: int = 0) -> Tensor:
+    """Turn the pairs of x (..., head_dim) by tables (..., pairs), differentiably.
+
+    cos and sin broadcast against the leading axes of x and hold any magnitude. Half types are
+    rotated in float32 and rounded once. Gradients of any order reach x, cos and sin. Raises
+    TypeError for a tensor that is not floating point, ValueError for shapes that do not fit.
+
+    >>> rotate(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")
+    tensor([[-1.,  1.]])
     """
     if not x.is_floating_point():
-        raise TypeError(f"t has dtype {x.dtype}; expected floating point")
-    if start < 0 or start + 2 * cos.shape[-1] > x.shape[-1]:
-        raise ValueError(f"start_index is {start} with {cos.shape[-1]} pairs; expected to fit {x.shape[-1]} channels")
-    compiled = torch.compiler.is_compiling() or type(x) is not Tensor and type(x) is not torch.nn.Parameter
-    if compiled or x.device.type != "cpu" or x.dtype not in KERNEL_DTYPES:
-        return plain(x, cos, sin, start)
-    return Rotation.apply(x, cos, sin, start)
+        raise TypeError(f"x has dtype {x.dtype}; expected floating point")
+    pairs = cos.shape[-1]
+    if start < 0 or start + 2 * pairs > x.shape[-1]:
+        raise ValueError(f"start is {start} with {pairs} pairs; expected a range within {x.shape[-1]} channels")
+    if sin.shape != cos.shape or not broadcasts(cos, x):
+        shapes = f"{tuple(cos.shape)} and {tuple(sin.shape)}"
+        raise ValueError(f"cos and sin have shapes {shapes}; expected one that broadcasts to x, {tuple(x.shape)}")
+    if pairing not in ("half-split", "interleaved"):
+        raise ValueError(f"pairing is {pairing!r}; expected 'half-split' or 'interleaved'")
+    if takes_kernel(x):
+        turned: Tensor = Rotation.apply(x, cos, sin, pairing, start)
+        return turned
+    return plain(x, cos, sin, pairing, start)
 
 
-def plain(x: Tensor, cos: Tensor, sin: Tensor, start: int) -> Tensor:
+def broadcasts(table: Tensor, x: Tensor) -> bool:
+    """Whether the leading axes of a table broadcast to those of x."""
+    sizes = zip(table.shape[-2::-1], x.shape[-2::-1], strict=False)
+    return table.ndim <= x.ndim and all(ours in (1, theirs) for ours, theirs in sizes)
+
+
+def takes_kernel(x: Tensor) -> bool:
+    """Whether x is memory that a kernel may read, rather than a compiler's or a transform's stand-in for it."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in (Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and x.layout == torch.strided
+        and x.dtype in KERNEL_DTYPES
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+    )
+
+
+def split(x: Tensor, pairing: str, start: int, pairs: int) -> tuple[Tensor, Tensor]:
+    """The first and the second channel of every pair, each (..., pairs)."""
+    middle = x[..., start : start + 2 * pairs]
+    a, b = middle.unflatten(-1, (-1, 2)).unbind(-1) if pairing == "interleaved" else middle.chunk(2, -1)
+    return a, b
+
+
+def plain(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tensor:
     """The same in torch operations, for any device and for the compiler."""
-    stop = start + 2 * cos.shape[-1]
-    arithmetic = torch.float64 if x.dtype == torch.float64 else torch.float32
-    a, b = x[..., start:stop].to(arithmetic).unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos.to(arithmetic), sin.to(arithmetic)
-    turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
-    return torch.cat((x[..., :start], turned.to(x.dtype), x[..., stop:]), -1)
+    pairs, wide = cos.shape[-1], arithmetic(x.dtype)
+    cos, sin = cos.to(wide), sin.to(wide)
+    a, b = (half.to(wide) for half in split(x, pairing, start, pairs)) if pairs else (x[..., :0], x[..., :0])
+    turned = (a * cos - b * sin, b * cos + a * sin)
+    middle = torch.stack(turned, -1).flatten(-2) if pairing == "interleaved" else torch.cat(turned, -1)
+    return torch.cat((x[..., :start], middle.to(x.dtype), x[..., start + 2 * pairs :]), -1)
 
 
 class Rotation(torch.autograd.Function):
     """The kernel, whose gradient is the rotation by the opposite angle."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, start: int) -> Tensor:
-        ctx.save_for_backward(x, cos, sin)
-        ctx.start = start
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tensor:
+        learned = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        ctx.save_for_backward(x if learned else None, cos, sin)
+        ctx.pairing, ctx.start = pairing, start
         out = torch.empty(x.shape, dtype=x.dtype)
-        arrays = [_array(t) for t in (x, cos, sin, out)]
-        nk.rotate(*arrays[:3], pairing="interleaved", start=start, out=arrays[3])
+        nk.rotate(*map(_array, (x, cos, sin)), pairing=pairing, start=start, out=_array(out))
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, cos, sin = ctx.saved_tensors
-        start, stop = ctx.start, ctx.start + 2 * cos.shape[-1]
-        to_x = Rotation.apply(grad, cos, -sin, start) if ctx.needs_input_grad[0] else None
-        if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
-            return to_x, None, None, None
-        a, b = x[..., start:stop].to(cos.dtype).unflatten(-1, (-1, 2)).unbind(-1)
-        u, v = grad[..., start:stop].to(cos.dtype).unflatten(-1, (-1, 2)).unbind(-1)
-        return to_x, (u * a + v * b).sum_to_size(cos.shape), (v * a - u * b).sum_to_size(sin.shape), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (x, cos, sin) = grads, ctx.saved_tensors
+        to_x = Rotation.apply(grad, cos, -sin, ctx.pairing, ctx.start) if ctx.needs_input_grad[0] else None
+        if x is None:
+            return to_x, None, None, None, None
+        a, b = (half.to(cos.dtype) for half in split(x, ctx.pairing, ctx.start, cos.shape[-1]))
+        u, v = (half.to(cos.dtype) for half in split(grad, ctx.pairing, ctx.start, cos.shape[-1]))
+        return to_x, (u * a + v * b).sum_to_size(cos.shape), (v * a - u * b).sum_to_size(sin.shape), None, None
 
 
 def _array(t: Tensor) -> Any:

@@ -1,0 +1,45 @@
+"""The specification, the kernels and the bridge behind one call."""
+
+import numpy as np
+import torch
+
+import numba_kernels as nk
+import rope_ref as rr
+import torch_bridge.rotation as bridge
+from tests.oracles import arithmetic, stored, value
+from tests.strategies import DTYPES
+
+
+def spec(x, positions, rope, dtype, inverse=False):
+    return (rr.unrotate if inverse else rr.rotate)(x, positions, rope)
+
+
+def kernels(x, positions, rope, dtype, inverse=False):
+    cos, sin = tables(rope, positions, dtype, inverse)
+    y = nk.rotate(stored(x, dtype), cos, sin, pairing=rope.pairing, start=rope.start, inverse=inverse)
+    return value(y, dtype)
+
+
+def on_torch(turn):
+    def rotate(x, positions, rope, dtype, inverse=False):
+        cos, sin = (torch.from_numpy(t.copy()) for t in tables(rope, positions, dtype, inverse))
+        t = torch.from_numpy(np.array(x)).to(getattr(torch, dtype))
+        return turn(t, cos, -sin if inverse else sin, rope.pairing, rope.start).double().numpy()
+
+    return rotate
+
+
+def tables(rope, positions, dtype, inverse):
+    """Those of `positions`; for the inverse, divided twice by the magnitude that they hold."""
+    cos, sin = rr.tables(rope, positions)
+    over = rr.rotation.magnitude(rope, positions) ** 2 if inverse else 1.0
+    return (cos / over).astype(arithmetic(dtype)), (sin / over).astype(arithmetic(dtype))
+
+
+BACKENDS = {
+    "spec": spec,
+    "kernels": kernels,
+    "bridge": on_torch(lambda t, c, s, pairing, start: bridge.rotate(t, c, s, pairing=pairing, start=start)),
+    "bridge in plain torch": on_torch(bridge.plain),
+}
+CASES = [(name, dtype) for name in BACKENDS for dtype in (["float64"] if name == "spec" else DTYPES)]
