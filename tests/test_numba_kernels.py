@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import numba_kernels as nk
 import rope_ref as rr
 from tests.oracles import arithmetic, bound, rounded, stored, value
-from tests.strategies import arrange, dtypes, layouts, normal, pairings, places, ropes, seeds
+from tests.strategies import DTYPES, arrange, dtypes, layouts, normal, pairings, places, ropes, seeds
 
 
 @st.composite
@@ -120,16 +120,21 @@ def test_parallel_gives_the_bits_of_serial(pairing, dtype, shape):
     assert np.array_equal(whole, np.concatenate(parts, 1))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64", "float16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pairing", ["half-split", "interleaved"])
 def test_a_result_larger_than_cache_has_the_bits_of_a_small_one(dtype, pairing):
-    # above 16 MiB vectors are stored past the cache, which wants lines: rotary widths of whole lines, and not
+    """From 16 MiB on vectors are stored past the cache, which only whole lines allow."""
+    few = stored(normal(0, 2, 64), dtype)
+    x = np.ascontiguousarray(np.broadcast_to(few, (2**18 // few.itemsize, 2, 64)))
+    room = np.empty(x.size + 64, x.dtype)
+    to_line = -room.__array_interface__["data"][0] % 64 // x.itemsize
     for width in (64, 60):
-        shape = (40_000, 2, 64) if dtype in ("float32", "float64") else (80_000, 2, 64)
-        x, rope = stored(np.broadcast_to(normal(0, 1, *shape[1:]), shape), dtype), rr.Rope(64, width, pairing=pairing)
+        rope = rr.Rope(64, width, pairing=pairing)
         cos, sin = rr.tables(rope, np.array([3]), arithmetic(dtype))
-        y = nk.rotate(x, cos, sin, pairing=pairing)
-        assert np.array_equal(y, np.broadcast_to(nk.rotate(x[:1], cos, sin, pairing=pairing), shape))
+        expected = nk.rotate(few, cos, sin, pairing=pairing)
+        for shift in (to_line, to_line + 1):
+            out = room[shift : shift + x.size].reshape(x.shape)
+            assert (nk.rotate(x, cos, sin, pairing=pairing, out=out) == expected).all()
 
 
 X, C = np.ones((2, 3, 4), np.float32), np.ones((3, 2), np.float32)
@@ -204,7 +209,7 @@ def test_indexing_stays_in_bounds(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages as Linux does")
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_no_byte_outside_the_arrays_is_touched(dtype):
     """Bounds checking sees no access by address, so every array stands against a page that ends the process."""
     done = subprocess.run([sys.executable, "-m", "tests.guard", dtype], capture_output=True, text=True)

@@ -82,9 +82,9 @@ class RotaryEmbedding(nn.Module):
         self.seq_before_head_dim = seq_before_head_dim
         self.default_seq_dim = -3 if seq_before_head_dim else -2
         # float32 as in the original's state dict; `_exact` gives back what that rounds away
-        given = exact if custom_freqs is None else custom_freqs.detach()
-        kept = exact if given.dtype == torch.float64 and custom_freqs is not None else exact.float()
-        self.freqs = nn.Parameter(kept.to(given.device), requires_grad=learned_freq)
+        device = torch.get_default_device() if custom_freqs is None else custom_freqs.device
+        double = custom_freqs is not None and custom_freqs.dtype == torch.float64
+        self.freqs = nn.Parameter((exact if double else exact.float()).to(device), requires_grad=learned_freq)
         self._exact = exact
         self._kept: tuple[Tensor, float, dict[torch.dtype, Tables]] | None = None
 
@@ -96,18 +96,18 @@ class RotaryEmbedding(nn.Module):
         """Frequencies in force: the exact ones wherever `freqs` still is what they round to."""
         if self.learned_freq:
             return self.freqs.to(device, wide(device))
-        exact = self._exact.to(device)
-        freqs = self.freqs.detach().to(device)
-        return torch.where(freqs == exact.to(freqs.dtype), exact.to(wide(device)), freqs.to(wide(device)))
+        freqs, exact = self.freqs.detach().to(device, wide(device)), self._exact.to(device, wide(device))
+        return torch.where((freqs == exact) | (freqs == exact.float()), exact, freqs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
         """Move with the module; never round frequencies to a half type, never leave them uninitialised."""
         before = self.freqs.detach()
         super()._apply(fn, recurse)
-        if before.is_meta and not self.freqs.is_meta:
-            self.freqs.data = self._exact.to(self.device, torch.float32)
-        elif self.freqs.dtype in HALVES:
-            self.freqs.data = before.to(self.device)
+        dtype = before.dtype if self.freqs.dtype in HALVES else self.freqs.dtype
+        if before.is_meta:
+            before = self._exact
+        if dtype != self.freqs.dtype or not self.learned_freq:
+            self.freqs.data = before.to(self.device, dtype)
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
