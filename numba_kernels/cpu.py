@@ -4,6 +4,8 @@ A plan (see ``plan``) is an array of 64-bit integers in memory; x, out, cos, sin
 addresses. Sizes and steps of the axes: m0, m1 own a table row each, r0, r1 share it.
 """
 
+from typing import Any
+
 from numba import njit, prange
 
 from numba_kernels.strip import fence, peek, strip
@@ -14,7 +16,9 @@ from numba_kernels.strip import fence, peek, strip
 
 
 @njit(cache=True, nogil=True)
-def span(tag, plan, x, out, cos, sin, index, low, high):
+def span(
+    tag: Any, plan: int, x: int, out: int, cos: int, sin: int, index: int, low: int, high: int
+) -> None:
     """Rotate items low to high, an item being a place along m0 and m1 with all of r0 and r1."""
     form, inside, m1 = peek(plan, FORM), peek(plan, INSIDE), peek(plan, M1)
     if peek(plan, STREAM) and (out | peek(plan, ALIGN)) & 63 == 0:
@@ -49,14 +53,16 @@ def span(tag, plan, x, out, cos, sin, index, low, high):
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def split(tag, plan, x, out, cos, sin, index, items, chunks):
+def split(
+    tag: Any, plan: int, x: int, out: int, cos: int, sin: int, index: int, items: int, chunks: int
+) -> None:
     """The same in `chunks` equal spans at once: no number depends on how many."""
     for chunk in prange(chunks):
         span(tag, plan, x, out, cos, sin, index, items * chunk // chunks, items * (chunk + 1) // chunks)
 
 
 @njit(cache=True, nogil=True)
-def outside(plan, index):
+def outside(plan: int, index: int) -> int:
     """1 if some index is not a row of the tables, else 0."""
     rows = peek(plan, ROWS)
     for i0 in range(peek(plan, M0)):

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numba_kernels import plan, threads
 
-KINDS = {np.dtype("float64"): "float64", np.dtype("float32"): "float32", np.dtype("float16"): "float16",
+KINDS: dict[np.dtype[Any], str] = {np.dtype("float64"): "float64", np.dtype("float32"): "float32", np.dtype("float16"): "float16",
          np.dtype("uint16"): "bfloat16"}  # fmt: skip
 
 

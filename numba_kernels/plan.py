@@ -25,7 +25,7 @@ class Axis(NamedTuple):
     x: int
     out: int
     table: int
-    index: int
+    place: int
 
 
 class Plan(NamedTuple):
@@ -41,7 +41,8 @@ class Plan(NamedTuple):
 @lru_cache(maxsize=4096)
 def make(
     kind: str, pairing: str, start: int, inverse: bool, in_place: bool,
-    shape: Ints, x: Ints, out_shape: Ints, out: Ints, cos: Ints, sin: Ints, table: Ints, index: tuple[Ints, Ints] | None,
+    shape: Ints, x: Ints, out_shape: Ints, out: Ints,
+    cos: Ints, sin: Ints, table: Ints, index: tuple[Ints, Ints] | None,
 ) -> Plan:  # fmt: skip
     """The loops for x of `shape`, or ValueError where shapes do not fit.
 
@@ -56,14 +57,14 @@ def make(
     if sin != cos:
         raise ValueError(f"sin has shape {sin}; expected that of cos, {cos}")
     if start < 0 or start + 2 * pairs > shape[-1]:
-        raise ValueError(f"start is {start} with {pairs} pairs; expected 0 <= start and start + 2 * pairs <= {shape[-1]}")
+        raise ValueError(f"start is {start} with {pairs} pairs; expected a range within {shape[-1]} channels")
     if index is not None and len(cos) != 2:
         raise ValueError(f"cos has shape {cos}; expected (rows, pairs) where positions are given")
     none = (0,) * len(lead)
     steps = _spread("cos", cos[:-1], table[:-1], lead) if index is None else none
     places = none if index is None else _spread("positions", *index, lead)
     axes = [Axis(*a) for a in zip(lead, x[:-1], out[:-1], steps, places, strict=True) if a[0] != 1]
-    own, shared = _merged([a for a in axes if a.table or a.index]), _merged([a for a in axes if not a.table | a.index])
+    own, shared = _merged([a for a in axes if a.table or a.place]), _merged([a for a in axes if not a.table | a.place])
     if math.prod(a.size for a in own) < 16 and len(own) < 2 and shared:  # too few items to split: share one out
         own = [shared.pop(0), *own]
     extra = own[:-2] + shared[:-2]
@@ -84,11 +85,11 @@ def make(
         words[place], words[place + 4], words[place + 8] = axis.size, axis.x, axis.out
     words[[cpu.TABLE_M0, cpu.TABLE_M1]] = m0.table, m1.table
     words[cpu.TABLE_STEP] = m1.table if index is None else table[0]
-    words[[cpu.INDEX_M0, cpu.INDEX_M1]] = m0.index, m1.index
+    words[[cpu.INDEX_M0, cpu.INDEX_M1]] = m0.place, m1.place
     starts = [(0, 0, 0, 0)]
     for axis in extra:
-        starts = [tuple(s + i * step for s, step in zip(start, axis[1:], strict=True)) for start in starts
-                  for i in range(axis.size)]  # fmt: skip
+        starts = [(a + i * axis.x, b + i * axis.out, c + i * axis.table, d + i * axis.place)
+                  for a, b, c, d in starts for i in range(axis.size)]  # fmt: skip
     return Plan(words, words.ctypes.data, tuple(starts), m0.size * m1.size, math.prod(shape))
 
 
