@@ -1,9 +1,13 @@
 """Ropes, positions and inputs for every property."""
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import rope_ref as rr
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("untimed")
 
 pairings = st.sampled_from(["half-split", "interleaved"])
 seeds = st.integers(0, 2**32 - 1)
