@@ -111,8 +111,8 @@ def dual_chunk(positions: ArrayLike, chunk_size: int, local_size: int) -> DualCh
         successive    min(m mod c + c, chunk_size)      keys of the chunk before
         inter         min(2 c - 1, chunk_size)          keys of every earlier chunk
 
-    so no distance exceeds chunk_size, and those up to local_size are true ones. The paper caps at
-    the trained length less one; vLLM caps at chunk_size.
+    so no distance exceeds chunk_size, and those up to local_size (and up to c) are true ones. The
+    paper caps at the trained length less one; vLLM caps at chunk_size.
 
     >>> dual_chunk([5], chunk_size=4, local_size=1)
     DualChunk(key=array([2]), intra=array([2]), successive=array([4]), inter=array([4]))

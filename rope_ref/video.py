@@ -126,7 +126,8 @@ def golden(
     with N the normal distribution: a low-discrepancy sequence in the cube carried to the sphere.
     In each head the first round(p_zero_freqs pairs) speeds w are 0 and the others rise
     geometrically from min_freq to max_freq. Half-split channels; coordinates are meant to lie in
-    [-1, 1]. Published code comes within 1e-7 of g, in ten steps from 2.
+    [-1, 1]. Published code iterates g = (1 + g)^(1 / (axes + 1)) ten times from 2, which comes
+    within 1e-7 of the root, within 1e-5 for a single axis.
 
     >>> golden(8, axes=3, heads=2).omega.shape
     (2, 4, 3)
