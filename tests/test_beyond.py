@@ -12,7 +12,7 @@ from tests.strategies import normal, pairings, ropes, seeds
 
 # --- FoPE -------------------------------------------------------------------------------------------------
 
-LENGTH = 40  # of d = 12's frequencies, 1, .215, .046, ..., two exceed 2 pi / 40 = .157
+LENGTH = 50  # of the frequencies of 16 channels, 1, .316, .1, ..., two exceed 2 pi / 50 = .126
 
 
 def coefficients(seed, *shape):
@@ -21,34 +21,34 @@ def coefficients(seed, *shape):
 
 @given(seeds, pairings)
 def test_fourier_with_identities_is_rope_without_its_slow_pairs(seed, pairing):
-    rope, x, p = rr.Rope(12, pairing=pairing), normal(seed, 2, 3, 5, 12), np.arange(5) * 7
+    rope, x, p = rr.Rope(16, pairing=pairing), normal(seed, 2, 3, 5, 16), np.arange(5) * 7
     y = beyond.fourier(x, p, rope, np.eye(2), np.eye(2), LENGTH)
-    clipped = rr.Rope(12, inv_freq=np.where(np.arange(6) < 2, rope.omega, 0), pairing=pairing)
+    clipped = rr.Rope(16, inv_freq=np.where(np.arange(8) < 2, rope.omega, 0), pairing=pairing)
     # times one and zero, summed: no rounding
     assert np.array_equal(y, rr.rotate(x, p, clipped))
 
 
 def test_fourier_is_the_published_table():
     """einsum of sines and cosines with coefficients per head, half-split, as in serving code; ones where padded."""
-    rope, heads, p = rr.Rope(12), 3, np.arange(9)
-    x = torch.from_numpy(normal(1, heads, 9, 12))
+    rope, heads, p = rr.Rope(16), 3, np.arange(9)
+    x = torch.from_numpy(normal(1, heads, 9, 16))
     c, s = (torch.from_numpy(coefficients(seed, heads)) for seed in (2, 3))
     angle = torch.outer(torch.arange(9.0, dtype=torch.float64), torch.from_numpy(rope.omega[:2]))
     cos, sin = (torch.einsum("tD,hDd->htd", f(angle), k) for f, k in ((torch.cos, c), (torch.sin, s)))
-    cos, sin = (torch.nn.functional.pad(t, (0, 4), value=1.0).repeat(1, 1, 2) for t in (cos, sin))
-    theirs = (x * cos + torch.cat([-x[..., 6:], x[..., :6]], -1) * sin).numpy()
+    cos, sin = (torch.nn.functional.pad(t, (0, 6), value=1.0).repeat(1, 1, 2) for t in (cos, sin))
+    theirs = (x * cos + torch.cat([-x[..., 8:], x[..., :8]], -1) * sin).numpy()
     ours = beyond.fourier(x.numpy(), p, rope, c.numpy(), s.numpy(), LENGTH)
-    trained = [0, 1, 6, 7]
+    trained = [0, 1, 8, 9]
     # angles below 9, a sum of two products, then another
     np.testing.assert_allclose(ours[..., trained], theirs[..., trained], atol=16 * 9 * 2.0**-53 * 6, rtol=0)
-    a, b = np.split(ours[..., [2, 3, 4, 5, 8, 9, 10, 11]], 2, axis=-1)  # the padded pairs, left as they were
-    assert np.array_equal(a, x[..., 2:6].numpy()) and np.array_equal(b, x[..., 8:].numpy())
-    np.testing.assert_allclose(theirs[..., 2:6], a - b, atol=2.0**-50, rtol=0)
-    np.testing.assert_allclose(theirs[..., 8:], a + b, atol=2.0**-50, rtol=0)
+    a, b = np.split(ours[..., [*range(2, 8), *range(10, 16)]], 2, axis=-1)  # the padded pairs, left as they were
+    assert np.array_equal(a, x[..., 2:8].numpy()) and np.array_equal(b, x[..., 10:].numpy())
+    np.testing.assert_allclose(theirs[..., 2:8], a - b, atol=2.0**-50, rtol=0)
+    np.testing.assert_allclose(theirs[..., 10:], a + b, atol=2.0**-50, rtol=0)
 
 
 def test_fourier_heads_are_their_own():
-    rope, x, c, s = rr.Rope(12), normal(1, 2, 3, 5, 12), coefficients(2, 3), coefficients(3, 3)
+    rope, x, c, s = rr.Rope(16), normal(1, 2, 3, 5, 16), coefficients(2, 3), coefficients(3, 3)
     y = beyond.fourier(x, np.arange(5), rope, c, s, LENGTH)
     for h in range(3):
         alone = beyond.fourier(x[:, h], np.arange(5), rope, c[h], s[h], LENGTH)
@@ -146,7 +146,7 @@ def test_one_rotated_key_serves_every_head(seed, content, pairs, pairing):
     np.testing.assert_allclose(together, apart, atol=13 * 13 * 36 * 2.0**-53, rtol=0)
 
 
-R, X, T = rr.Rope(12), np.ones((3, 12)), [0, 1, 2]
+R, X, T = rr.Rope(16), np.ones((3, 16)), [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ R, X, T = rr.Rope(12), np.ones((3, 12)), [0, 1, 2]
         (lambda: beyond.fourier(X, T, R, np.eye(3), np.eye(3), LENGTH), "expected .* 2, 2"),
         (lambda: beyond.fourier(X, T, R, np.eye(2), np.ones((1, 2, 2)), LENGTH), "sin_coef"),
         (lambda: beyond.fourier(X, [T], R, np.eye(2), np.eye(2), LENGTH), "positions have shape"),
-        (lambda: beyond.in_basis(X, T, R, np.ones((12, 12))), "basis has shape"),
-        (lambda: beyond.in_basis(X, T, R, np.eye(3)), r"orthogonal \(12, 12\)"),
+        (lambda: beyond.in_basis(X, T, R, np.ones((16, 16))), "basis has shape"),
+        (lambda: beyond.in_basis(X, T, R, np.eye(3)), r"orthogonal \(16, 16\)"),
         (lambda: rr.decoupled(2, 3), "rotary_dim is 3"),
         (lambda: rr.decoupled(-1, 4), "start is -1"),
     ],
