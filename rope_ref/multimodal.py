@@ -57,13 +57,18 @@ def time_interval(second_per_grid: float, tokens_per_second: float) -> float:
     the product, as has happened in released code, half a second becomes none and every frame of
     the video stands at the same time.
 
+    Both products, here and in `mrope`, are of float32, as in transformers 5.24, because the ids
+    are truncated: at 3 frames a second and 25 tokens, frame 3 should stand at 3 (25 2/3) = 50 and
+    does in float32, but at 49 in float64. Qwen2.5-Omni multiplies (i seconds) tokens instead, and
+    so disagrees at 25 frames a second; where tokens_per_second is a power of two all orders agree.
+
     >>> mrope([Vision(3, 2, 2, time_interval(second_per_grid=0.5, tokens_per_second=4))])[:, 0]
     array([0, 2, 4])
     """
     for name, value in (("second_per_grid", second_per_grid), ("tokens_per_second", tokens_per_second)):
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"{name} is {value!r}; expected a number, not negative")
-    return tokens_per_second * second_per_grid
+    return float(np.float32(tokens_per_second) * np.float32(second_per_grid))
 
 
 def merge_blocks(frames: int, height: int, width: int, spatial_merge_size: int = 2) -> Positions:
@@ -90,7 +95,7 @@ def _vision(block: Vision, spatial_merge_size: int) -> Positions:
     m = whole("spatial_merge_size", spatial_merge_size, least=1)
     if not (np.isfinite(block.interval) and block.interval >= 0):
         raise ValueError(f"interval is {block.interval!r}; expected a number, not negative")
-    frames = np.trunc(sequence(block.frames) * block.interval).astype(np.int64)
+    frames = np.trunc(sequence(whole("frames", block.frames)).astype(np.float32) * np.float32(block.interval)).astype(np.int64)
     rows, columns = _merged("height", block.height, m), _merged("width", block.width, m)
     return product(frames, sequence(rows), sequence(columns))
 

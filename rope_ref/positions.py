@@ -74,7 +74,7 @@ def grid(*sizes: int, offsets: Sequence[int] | None = None) -> Positions:
     [[10, 0], [10, 1], [11, 0], [11, 1]]
     """
     starts = _offsets(sizes, offsets)
-    return product(*(sequence(size) + int(start) for size, start in zip(sizes, starts, strict=True)))
+    return product(*(sequence(whole("size", n)) + int(start) for n, start in zip(sizes, starts, strict=True)))
 
 
 def pixel_grid(*sizes: int, offsets: Sequence[float] | None = None) -> Coordinates:

@@ -184,23 +184,22 @@ merged = st.integers(1, 3).map(lambda n: 2 * n)
 images = st.builds(Vision, st.just(1), merged, merged, st.just(1.0))
 
 
-def of_transformers(model, segments):
+def of_transformers(model, segments, seconds=1.0, tokens_per_second=1):
     """Ids (tokens, 3) by the published code, for vision blocks apart from each other by at least one word."""
-    kinds, grids, seconds = [], [], []
+    kinds, grids = [], []
     for segment in segments:
         if isinstance(segment, Vision):
             kinds += [2] * (segment.frames * segment.height * segment.width // 4)
             grids.append(segment[:3])
-            seconds.append(segment.interval)
         else:
             kinds += [0] * segment
-    vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=1)
+    vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=tokens_per_second)
     self = SimpleNamespace(
         config=SimpleNamespace(vision_config=vision),
         get_vision_position_ids=partial(model.get_vision_position_ids, None),
     )
+    words = {"second_per_grid_ts": torch.tensor([seconds] * len(grids))} if model is Qwen2_5_VLModel else {}
     kinds, grids = torch.tensor([kinds]), torch.tensor(grids) if grids else None
-    words = {"second_per_grid_ts": torch.tensor(seconds, dtype=torch.float64)} if model is Qwen2_5_VLModel else {}
     ids, _ = model.get_rope_index(self, torch.zeros_like(kinds), kinds, video_grid_thw=grids, **words)
     return ids[:, 0].T.numpy()
 
@@ -211,17 +210,26 @@ def test_ids_of_text_and_images_are_qwen2_vls(pairs, tail):
     assert np.array_equal(mrope(segments), of_transformers(Qwen2VLModel, segments))
 
 
-@given(st.integers(1, 4), st.integers(0, 4), merged, merged, st.sampled_from([0.25, 0.5, 0.7, 1.0, 2.0, 3.5]))
-def test_ids_of_a_video_are_qwen2_5_vls(text, frames, height, width, interval):
-    segments = [text, Vision(frames, height, width, interval)]
-    assert np.array_equal(mrope(segments), of_transformers(Qwen2_5_VLModel, segments))
+frame_rates = st.sampled_from([0.5, 1, 2, 3, 6, 7, 12, 24, 25, 29.97, 30, 60])
+
+
+@given(st.integers(1, 4), st.integers(0, 40), merged, merged, frame_rates, st.sampled_from([1, 2, 4, 25]))
+def test_ids_of_a_video_are_qwen2_5_vls(text, frames, height, width, fps, tokens_per_second):
+    segments = [text, Vision(frames, height, width, time_interval(2 / fps, tokens_per_second))]
+    expected = of_transformers(Qwen2_5_VLModel, segments, 2 / fps, tokens_per_second)
+    assert np.array_equal(mrope(segments), expected)
+
+
+def test_float32_decides_where_a_frame_stands():
+    assert mrope([Vision(4, 2, 2, time_interval(2 / 3, 25))])[3, 0] == 50
+    assert int(3 * (25 * (2 / 3))) == 49
 
 
 def test_text_after_a_long_video_starts_behind_it():
     segments = [1, Vision(3, 2, 2, interval=10), 1]
     assert mrope(segments).tolist() == [[0, 0, 0], [1, 1, 1], [11, 1, 1], [21, 1, 1], [22, 22, 22]]
     # transformers 5.24 counts rows and columns alone, and puts the text into the middle of the video
-    assert of_transformers(Qwen2_5_VLModel, segments)[-1].tolist() == [2, 2, 2]
+    assert of_transformers(Qwen2_5_VLModel, segments, seconds=10.0)[-1].tolist() == [2, 2, 2]
 
 
 def test_fractions_of_a_second_are_kept():
@@ -265,7 +273,7 @@ P, S, M = rr.positions, rr.shards, rr.multimodal
         (lambda: P.padded([0.5]), "attention_mask is"),
         (lambda: P.padded(1), "attention_mask is"),
         (lambda: P.grid(), "sizes is empty"),
-        (lambda: P.grid(2, -1), "length is -1"),
+        (lambda: P.grid(2, -1), "size is -1"),
         (lambda: P.grid(2, 2, offsets=(1,)), "offsets is"),
         (lambda: P.pixel_grid(2, -2), "size is -2"),
         (lambda: P.streaming(3, -1, 2), "sinks is -1"),
@@ -279,7 +287,7 @@ P, S, M = rr.positions, rr.shards, rr.multimodal
         (lambda: M.mrope([-1]), "length is -1"),
         (lambda: M.mrope([Vision(1, 3, 4)]), "height is 3; expected a multiple of spatial_merge_size 2"),
         (lambda: M.mrope([Vision(1, 4, 5)]), "width is 5"),
-        (lambda: M.mrope([Vision(-1, 4, 4)]), "length is -1"),
+        (lambda: M.mrope([Vision(-1, 4, 4)]), "frames is -1"),
         (lambda: M.mrope([Vision(1, 4, 4, interval=-1.0)]), "interval is -1.0"),
         (lambda: M.mrope([Vision(1, 4, 4)], spatial_merge_size=0), "spatial_merge_size is 0"),
         (lambda: M.time_interval(float("nan"), 2), "second_per_grid is nan"),

@@ -200,8 +200,8 @@ def test_heads_that_cannot_be_quartered_say_so(make, head_dim):
         (lambda: rr.vision.mixed(8, 0, np.random.default_rng(0)), "heads is 0"),
         (lambda: rr.vision.mixed(6, 2, np.random.default_rng(0)), "head_dim is 6"),
         (lambda: rr.vision.dinov3_positions(-1, 2), "length is -1"),
-        (lambda: rr.vision.eva02_positions(2, -1), "length is -1"),
-        (lambda: rr.vision.llama4_positions(2, 0.5), "length is 0.5"),
+        (lambda: rr.vision.eva02_positions(2, -1), "size is -1"),
+        (lambda: rr.vision.llama4_positions(2, 0.5), "size is 0.5"),
     ],
 )
 def test_bad_input_says_what_is_wrong(call, words):
