@@ -95,7 +95,8 @@ def _vision(block: Vision, spatial_merge_size: int) -> Positions:
     m = whole("spatial_merge_size", spatial_merge_size, least=1)
     if not (np.isfinite(block.interval) and block.interval >= 0):
         raise ValueError(f"interval is {block.interval!r}; expected a number, not negative")
-    frames = np.trunc(sequence(whole("frames", block.frames)).astype(np.float32) * np.float32(block.interval)).astype(np.int64)
+    moments = np.arange(whole("frames", block.frames), dtype=np.float32) * np.float32(block.interval)
+    frames = np.trunc(moments).astype(np.int64)
     rows, columns = _merged("height", block.height, m), _merged("width", block.width, m)
     return product(frames, sequence(rows), sequence(columns))
 
