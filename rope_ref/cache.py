@@ -15,7 +15,8 @@ from rope_ref.rotation import Array, rotate, unrotate
 def shift(keys: ArrayLike, by: ArrayLike, rope: Rope) -> Array:
     """Keys that stood at p, as they are at p + by: R(p + by) x = R(by) R(p) x.
 
-    by: how far each key moves, as `rotate` takes positions: (), (seq,), or with leading axes.
+    by: how far each key moves, as `rotate` takes positions: (), (seq,), or with leading axes;
+    (1, axes) or (seq, axes) where the Rope has several.
     StreamingLLM (arXiv 2309.17453) and llama.cpp (K-shift) move keys down after eviction. Only the
     channels that turn may turn, and by this Rope's frequencies: a head_dim in the place of
     rotary_dim, or a base rescaled since, gives keys that no query expects. The constant magnitude

@@ -25,7 +25,7 @@ class Vision(NamedTuple):
     interval: float = 1.0
 
 
-def mrope(segments: Iterable[int | Vision], spatial_merge_size: int = 2) -> Positions:
+def position_ids(segments: Iterable[int | Vision], spatial_merge_size: int = 2) -> Positions:
     """Ids (t, h, w) of a sequence of text lengths and vision blocks, shape (tokens, 3).
 
         text      t = h = w = s, s + 1, ...
@@ -39,7 +39,7 @@ def mrope(segments: Iterable[int | Vision], spatial_merge_size: int = 2) -> Posi
     Qwen3-VL has one block for each frame, with the text of its timestamp before it. Raises
     ValueError for negative sizes and grids that the merge does not divide.
 
-    >>> mrope([1, Vision(1, 4, 4), 2]).T.tolist()
+    >>> position_ids([1, Vision(1, 4, 4), 2]).T.tolist()
     [[0, 1, 1, 1, 1, 3, 4], [0, 1, 1, 2, 2, 3, 4], [0, 1, 2, 1, 2, 3, 4]]
     """
     blocks, start = [np.zeros((0, 3), np.int64)], 0
@@ -57,12 +57,12 @@ def time_interval(second_per_grid: float, tokens_per_second: float) -> float:
     the product, as has happened in released code, half a second becomes none and every frame of
     the video stands at the same time.
 
-    Both products, here and in `mrope`, are of float32, as in transformers 5.24, because the ids
+    Both products, here and in `position_ids`, are of float32, as in transformers 5.24, because the ids
     are truncated: at 3 frames a second and 25 tokens, frame 3 should stand at 3 (25 2/3) = 50 and
     does in float32, but at 49 in float64. Qwen2.5-Omni multiplies (i seconds) tokens instead, and
     so disagrees at 25 frames a second; where tokens_per_second is a power of two all orders agree.
 
-    >>> mrope([Vision(3, 2, 2, time_interval(second_per_grid=0.5, tokens_per_second=4))])[:, 0]
+    >>> position_ids([Vision(3, 2, 2, time_interval(second_per_grid=0.5, tokens_per_second=4))])[:, 0]
     array([0, 2, 4])
     """
     for name, value in (("second_per_grid", second_per_grid), ("tokens_per_second", tokens_per_second)):

@@ -15,7 +15,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
 from transformers.vision_utils import get_vision_position_ids
 
 import rope_ref as rr
-from rope_ref.multimodal import Vision, merge_blocks, mrope, time_interval
+from rope_ref.multimodal import Vision, merge_blocks, position_ids, time_interval
 from tests.strategies import normal, ropes, seeds
 
 lengths = st.lists(st.integers(0, 6), min_size=1, max_size=5)
@@ -136,7 +136,7 @@ def test_the_union_of_ranks_is_the_whole(rope, seed, shard, world_size, chunks):
 
 
 def test_shards_take_rows_of_positions_with_axes():
-    rope, p = rr.variants.axial(12, (4, 4, 4)), mrope([2, Vision(2, 2, 4), 2])
+    rope, p = rr.variants.axial(12, (4, 4, 4)), position_ids([2, Vision(2, 2, 4), 2])
     x, y = normal(5, len(p), 12), np.full((len(p), 12), np.nan)
     for rank in range(2):
         rows = rr.shards.zigzag(len(p), rank, 2)
@@ -207,7 +207,16 @@ def of_transformers(model, segments, seconds=1.0, tokens_per_second=1):
 @given(st.lists(st.tuples(st.integers(1, 4), images), max_size=4), st.integers(1, 3))
 def test_ids_of_text_and_images_are_qwen2_vls(pairs, tail):
     segments = [s for pair in pairs for s in pair] + [tail]
-    assert np.array_equal(mrope(segments), of_transformers(Qwen2VLModel, segments))
+    assert np.array_equal(position_ids(segments), of_transformers(Qwen2VLModel, segments))
+
+
+@given(seeds, st.lists(st.integers(0, 4), max_size=3))
+def test_text_alone_is_ordinary_rope(seed, texts):
+    """Whichever axis a pair turns by, the three ids of a word are one number."""
+    x, n = normal(seed, sum(texts), 12), sum(texts)
+    plain, axis = rr.Rope(12), np.random.default_rng(seed).integers(0, 3, 6)
+    split = rr.Rope(12, inv_freq=plain.omega[:, None] * (axis[:, None] == np.arange(3)))
+    assert np.array_equal(rr.rotate(x, position_ids(texts), split), rr.rotate(x, np.arange(n), plain))
 
 
 frame_rates = st.sampled_from([0.5, 1, 2, 3, 6, 7, 12, 24, 25, 29.97, 30, 60])
@@ -217,30 +226,30 @@ frame_rates = st.sampled_from([0.5, 1, 2, 3, 6, 7, 12, 24, 25, 29.97, 30, 60])
 def test_ids_of_a_video_are_qwen2_5_vls(text, frames, height, width, fps, tokens_per_second):
     segments = [text, Vision(frames, height, width, time_interval(2 / fps, tokens_per_second))]
     expected = of_transformers(Qwen2_5_VLModel, segments, 2 / fps, tokens_per_second)
-    assert np.array_equal(mrope(segments), expected)
+    assert np.array_equal(position_ids(segments), expected)
 
 
 def test_float32_decides_where_a_frame_stands():
-    assert mrope([Vision(4, 2, 2, time_interval(2 / 3, 25))])[3, 0] == 50
+    assert position_ids([Vision(4, 2, 2, time_interval(2 / 3, 25))])[3, 0] == 50
     assert int(3 * (25 * (2 / 3))) == 49
 
 
 def test_text_after_a_long_video_starts_behind_it():
     segments = [1, Vision(3, 2, 2, interval=10), 1]
-    assert mrope(segments).tolist() == [[0, 0, 0], [1, 1, 1], [11, 1, 1], [21, 1, 1], [22, 22, 22]]
+    assert position_ids(segments).tolist() == [[0, 0, 0], [1, 1, 1], [11, 1, 1], [21, 1, 1], [22, 22, 22]]
     # transformers 5.24 counts rows and columns alone, and puts the text into the middle of the video
     assert of_transformers(Qwen2_5_VLModel, segments, seconds=10.0)[-1].tolist() == [2, 2, 2]
 
 
 def test_fractions_of_a_second_are_kept():
-    half = mrope([Vision(4, 2, 2, time_interval(0.5, tokens_per_second=2))])
+    half = position_ids([Vision(4, 2, 2, time_interval(0.5, tokens_per_second=2))])
     assert half[:, 0].tolist() == [0, 1, 2, 3]
-    truncated = mrope([Vision(4, 2, 2, time_interval(int(0.5), tokens_per_second=2))])
+    truncated = position_ids([Vision(4, 2, 2, time_interval(int(0.5), tokens_per_second=2))])
     assert truncated[:, 0].tolist() == [0, 0, 0, 0]  # what the released bug does: a video of one moment
 
 
 def test_three_different_coordinates():
-    assert mrope([5, Vision(2, 4, 6)])[-1].tolist() == [6, 6, 7]
+    assert position_ids([5, Vision(2, 4, 6)])[-1].tolist() == [6, 6, 7]
 
 
 @given(st.integers(1, 3), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3)), min_size=1))
@@ -284,12 +293,12 @@ P, S, M = rr.positions, rr.shards, rr.multimodal
         (lambda: S.zigzag(8, 0, 0), "world_size is 0"),
         (lambda: S.packed(S.zigzag, [0, 4, 6], 0, 2), "length is 2; expected a multiple of 4"),
         (lambda: S.packed(S.zigzag, [0, 4, 2], 0, 2), "never decrease"),
-        (lambda: M.mrope([-1]), "length is -1"),
-        (lambda: M.mrope([Vision(1, 3, 4)]), "height is 3; expected a multiple of spatial_merge_size 2"),
-        (lambda: M.mrope([Vision(1, 4, 5)]), "width is 5"),
-        (lambda: M.mrope([Vision(-1, 4, 4)]), "frames is -1"),
-        (lambda: M.mrope([Vision(1, 4, 4, interval=-1.0)]), "interval is -1.0"),
-        (lambda: M.mrope([Vision(1, 4, 4)], spatial_merge_size=0), "spatial_merge_size is 0"),
+        (lambda: M.position_ids([-1]), "length is -1"),
+        (lambda: M.position_ids([Vision(1, 3, 4)]), "height is 3; expected a multiple of spatial_merge_size 2"),
+        (lambda: M.position_ids([Vision(1, 4, 5)]), "width is 5"),
+        (lambda: M.position_ids([Vision(-1, 4, 4)]), "frames is -1"),
+        (lambda: M.position_ids([Vision(1, 4, 4, interval=-1.0)]), "interval is -1.0"),
+        (lambda: M.position_ids([Vision(1, 4, 4)], spatial_merge_size=0), "spatial_merge_size is 0"),
         (lambda: M.time_interval(float("nan"), 2), "second_per_grid is nan"),
         (lambda: M.merge_blocks(1, 3, 2), "height is 3"),
     ],
