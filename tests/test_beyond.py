@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import apply_rotary_pos_emb_interleave
 
 import rope_ref as rr
 from rope_ref import beyond
@@ -144,6 +145,19 @@ def test_one_rotated_key_serves_every_head(seed, content, pairs, pairing):
     apart = apart + rr.rotate(q[..., content:], p, part) @ rr.rotate(shared, p, part).swapaxes(-1, -2)
     # sums of at most 13 products below 36, in another order
     np.testing.assert_allclose(together, apart, atol=13 * 13 * 36 * 2.0**-53, rtol=0)
+
+
+def test_deepseek_of_transformers_permutes_channels():
+    """It takes interleaved channels and gives half-split ones: other numbers, the same scores."""
+    q, k, p = normal(0, 1, 3, 5, 8), normal(1, 1, 1, 5, 8), np.arange(5)
+    rope = rr.decoupled(0, 8)
+    cos, sin = (torch.from_numpy(np.concatenate([t, t], -1))[None] for t in rr.tables(rope, p))
+    a, b = apply_rotary_pos_emb_interleave(torch.from_numpy(q), torch.from_numpy(k), cos, sin)
+    ours, theirs = rr.rotate(q, p, rope), a.numpy()
+    split = rr.pairing.channels("interleaved", 4)
+    np.testing.assert_allclose(theirs, ours[..., np.concatenate(split)], atol=4 * 2.0**-53 * 6, rtol=0)
+    scores = ours @ rr.rotate(k, p, rope).swapaxes(-1, -2)
+    np.testing.assert_allclose((a @ b.mT).numpy(), scores, atol=16 * 8 * 36 * 2.0**-53, rtol=0)
 
 
 R, X, T = rr.Rope(16), np.ones((3, 16)), [0, 1, 2]
