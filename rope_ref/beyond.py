@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rope_ref.rope import Rope
-from rope_ref.rotation import Array, angles, rotate, turn
+from rope_ref.rotation import Array, angles, magnitude, rotate, turn
 
 
 def fourier(
@@ -41,8 +41,8 @@ def fourier(
     cos = np.ones((*c.shape[:-2], *phi.shape))
     sin = np.zeros_like(cos)
     cos[..., kept], sin[..., kept] = np.cos(phi[:, kept]) @ c, np.sin(phi[:, kept]) @ s
-    shape = ((1,) * (np.ndim(x) - cos.ndim)) + cos.shape
-    return turn(x, cos.reshape(shape), sin.reshape(shape), rope)
+    m, shape = magnitude(rope, positions), (1,) * (np.ndim(x) - cos.ndim) + cos.shape
+    return turn(x, (m * cos).reshape(shape), (m * sin).reshape(shape), rope)
 
 
 def polar(x: ArrayLike, positions: ArrayLike, theta: float = 10000.0, bias: ArrayLike = 0.0) -> Array:
@@ -56,12 +56,12 @@ def polar(x: ArrayLike, positions: ArrayLike, theta: float = 10000.0, bias: Arra
 
     x: (..., seq, d), positions: (seq,), bias: (d,), or (heads, 1, d) for x (..., heads, seq, d).
     """
-    magnitude = np.logaddexp(0, np.asarray(x, np.float64))
-    d = magnitude.shape[-1]
+    size = np.logaddexp(0, np.asarray(x, np.float64))
+    d = size.shape[-1]
     rope = Rope(2 * d, inv_freq=theta ** (-np.arange(d) / d), pairing="interleaved")
     phi = angles(rope, positions) + np.clip(bias, -2 * np.pi, 0)
-    phi = np.broadcast_to(phi, magnitude.shape)
-    pairs = np.stack([magnitude, np.zeros_like(magnitude)], -1).reshape(*magnitude.shape[:-1], 2 * d)
+    phi = np.broadcast_to(phi, size.shape)
+    pairs = np.stack([size, np.zeros_like(size)], -1).reshape(*size.shape[:-1], 2 * d)
     return turn(pairs, np.cos(phi), np.sin(phi), rope)
 
 

@@ -1,5 +1,7 @@
 """What ends in the same rotation: mixtures of angles, magnitudes, other bases, and a rotary part on its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,9 +24,10 @@ def coefficients(seed, *shape):
 
 @given(seeds, pairings)
 def test_fourier_with_identities_is_rope_without_its_slow_pairs(seed, pairing):
-    rope, x, p = rr.Rope(16, pairing=pairing), normal(seed, 2, 3, 5, 16), np.arange(5) * 7
+    rope = rr.Rope(16, pairing=pairing, attention_scale=1.5, xpos=rr.XPos())
+    x, p = normal(seed, 2, 3, 5, 16), np.arange(5) * 7
     y = beyond.fourier(x, p, rope, np.eye(2), np.eye(2), LENGTH)
-    clipped = rr.Rope(16, inv_freq=np.where(np.arange(8) < 2, rope.omega, 0), pairing=pairing)
+    clipped = replace(rope, inv_freq=np.where(np.arange(8) < 2, rope.omega, 0))
     # times one and zero, summed: no rounding
     assert np.array_equal(y, rr.rotate(x, p, clipped))
 
