@@ -17,7 +17,9 @@ from numba_kernels.pair import ARITHMETIC, STORED, narrow, turn, widen
 
 I64, BYTE = ir.IntType(64), ir.IntType(8)
 LINE = 64  # bytes of a cache line, the unit of a streaming store
-TAGS: dict[str, np.generic] = {"float64": np.float64(0), "float32": np.float32(0), "float16": np.int16(0), "bfloat16": np.uint16(0)}
+TAGS: dict[str, np.generic] = {
+    "float64": np.float64(0), "float32": np.float32(0), "float16": np.int16(0), "bfloat16": np.uint16(0)
+}  # fmt: skip
 WIDTHS = {"float64": (8, 1), "float32": (16, 4, 1), "float16": (32, 8, 1), "bfloat16": (32, 8, 1)}
 
 

@@ -8,12 +8,39 @@ Read in this order:
 4. ``magnitude``    xPos, the scale that depends on position
 5. ``rotation``     angles, tables, rotate, unrotate
 6. ``variants``     every named variant as a composition of the above
+7. ``positions``    where tokens stand: sequences, packing, padding, grids, rolling caches
+8. ``multimodal``   (t, h, w) ids of text and vision in one sequence
+9. ``shards``       which tokens a rank holds when a sequence is split
+10. ``cache``       moving keys that are already rotated
+11. ``long_context``  grouped, clipped and chunked distances
+12. ``vision``, ``video``  image and video transformers, each scheme by its name
+13. ``decoupled``   the rotary part of multi-head latent attention
+14. ``beyond``      FoPE, PoPE and other bases: what ends in the same rotation
 """
 
-from rope_ref import variants
+from rope_ref import beyond, cache, long_context, multimodal, positions, shards, variants, video, vision
+from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos
 from rope_ref.rope import Rope
 from rope_ref.rotation import angles, rotate, tables, unrotate
 from rope_ref.variants import CATALOGUE
 
-__all__ = ["CATALOGUE", "Rope", "XPos", "angles", "rotate", "tables", "unrotate", "variants"]
+__all__ = [
+    "CATALOGUE",
+    "Rope",
+    "XPos",
+    "angles",
+    "beyond",
+    "cache",
+    "decoupled",
+    "long_context",
+    "multimodal",
+    "positions",
+    "rotate",
+    "shards",
+    "tables",
+    "unrotate",
+    "variants",
+    "video",
+    "vision",
+]

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
-from rope_ref.rotation import tables
+from rope_ref.rotation import aligned, tables
 
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 SMALLEST = {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
@@ -26,7 +26,7 @@ def budget(
     result or a product is subnormal.
     """
     x = np.abs(np.asarray(x, np.float64))
-    cos, sin = (np.abs(t) for t in tables(rope, positions))
+    cos, sin = (aligned(np.abs(t), x, rope) for t in tables(rope, positions))
     first, second = channels(rope.pairing, rope.pairs, rope.start)
     a, b = x[..., first], x[..., second]
     # float64 tables are themselves off by a few roundings of cos, sin and their magnitude

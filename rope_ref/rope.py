@@ -1,9 +1,10 @@
 """What a rotary embedding is: a linear map from positions to angles, then planar rotations."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rope_ref import frequencies
 from rope_ref.magnitude import XPos
@@ -20,7 +21,8 @@ class Rope:
     rotary_dim       channels that turn (even); by default all that frequencies or head_dim imply
     start            first channel that turns; the others pass through untouched
     theta            base of the geometric frequencies, used where `inv_freq` is not given
-    inv_freq         radians per position: (pairs,), or Omega (pairs, axes)
+    inv_freq         radians per position: (pairs,), Omega (pairs, axes), or (heads, pairs, axes)
+                     where each head turns at its own speeds; held as nested tuples
     pairing          "half-split" or "interleaved"
     attention_scale  a constant magnitude
     xpos             a magnitude that depends on position, or None
@@ -38,7 +40,7 @@ class Rope:
     rotary_dim: int | None = None
     start: int = 0
     theta: float = 10000.0
-    inv_freq: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
+    inv_freq: ArrayLike | None = None
     pairing: str = "half-split"
     attention_scale: float = 1.0
     xpos: XPos | None = None
@@ -58,11 +60,12 @@ class Rope:
             raise ValueError(f"attention_scale is {self.attention_scale!r}; expected a positive number")
         if self.inv_freq is not None:
             omega = np.asarray(self.inv_freq, np.float64)
-            if omega.ndim not in (1, 2) or omega.size == 0 or not np.isfinite(omega).all():
-                raise ValueError(f"inv_freq has shape {omega.shape}; expected finite (pairs,) or (pairs, axes)")
-            frozen = tuple(tuple(row) if omega.ndim == 2 else row for row in omega.tolist())
-            object.__setattr__(self, "inv_freq", frozen)
-        implied = None if self.inv_freq is None else 2 * len(self.inv_freq)
+            if omega.ndim not in (1, 2, 3) or omega.size == 0 or not np.isfinite(omega).all():
+                raise ValueError(
+                    f"inv_freq has shape {omega.shape}; expected finite (pairs,), (pairs, axes) or (heads, pairs, axes)"
+                )
+            object.__setattr__(self, "inv_freq", _frozen(omega.tolist()))
+        implied = None if self.inv_freq is None else 2 * self.pairs
         width = self.rotary_dim if self.rotary_dim is not None else implied or self.head_dim - self.start
         if width % 2 or width < 0 or self.start + width > self.head_dim:
             raise ValueError(
@@ -76,7 +79,7 @@ class Rope:
 
     @property
     def omega(self) -> NDArray[np.float64]:
-        """The frequencies as given or implied: (pairs,) or (pairs, axes), radians per position."""
+        """The frequencies as given or implied, in the shapes of `inv_freq`, radians per position."""
         if self.inv_freq is not None:
             return np.asarray(self.inv_freq, np.float64)
         width = self.head_dim - self.start if self.rotary_dim is None else self.rotary_dim
@@ -85,12 +88,17 @@ class Rope:
     @property
     def pairs(self) -> int:
         """How many pairs turn."""
-        return len(self.omega)
+        return int(self.omega.shape[-1 if self.omega.ndim == 1 else -2])
 
     @property
     def axes(self) -> int | None:
         """Length of the trailing axis of positions, or None where positions have none."""
-        return self.omega.shape[1] if self.omega.ndim == 2 else None
+        return None if self.omega.ndim == 1 else self.omega.shape[-1]
+
+    @property
+    def heads(self) -> int | None:
+        """How many heads turn at speeds of their own, or None where all share one Omega."""
+        return self.omega.shape[0] if self.omega.ndim == 3 else None
 
     @property
     def keys(self) -> "Rope":
@@ -100,3 +108,7 @@ class Rope:
     def __repr__(self) -> str:
         shown = [f for f in fields(self) if f.name == "head_dim" or getattr(self, f.name) != f.default]
         return f"Rope({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+
+
+def _frozen(values: Any) -> Any:
+    return tuple(map(_frozen, values)) if isinstance(values, list) else values

@@ -1,5 +1,7 @@
 """The algebra itself: angles, tables, rotate, unrotate. float64 throughout."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -10,10 +12,14 @@ Array = NDArray[np.float64]
 
 
 def angles(rope: Rope, positions: ArrayLike) -> Array:
-    """phi = Omega p, radians, shape (..., pairs) (arXiv 2104.09864, eq. 14).
+    """phi = Omega p, radians (arXiv 2104.09864, eq. 14; several axes and heads: arXiv 2403.13298).
 
-    positions: (...) numbers, or (..., axes) where the Rope has several axes.
-    Raises ValueError for positions that are not finite or lack the trailing axis.
+        Omega                   positions           phi
+        (pairs,)                (...)               (..., pairs)
+        (pairs, axes)           (..., axes)         (..., pairs)
+        (heads, pairs, axes)    (..., seq, axes)    (..., heads, seq, pairs)
+
+    Raises ValueError for positions that are not finite or lack a trailing axis.
 
     >>> angles(Rope(head_dim=2), [0, 1, 2])
     array([[0.],
@@ -23,16 +29,21 @@ def angles(rope: Rope, positions: ArrayLike) -> Array:
     p = np.asarray(positions)
     if p.dtype.kind not in "iuf" or not np.isfinite(p).all():
         raise ValueError(f"positions have dtype {p.dtype}; expected finite real numbers")
-    if rope.axes is not None and (p.ndim == 0 or p.shape[-1] != rope.axes):
-        raise ValueError(f"positions have shape {p.shape}; expected a last axis of {rope.axes}")
+    if rope.axes is not None and (p.ndim < rope.omega.ndim - 1 or p.shape[-1] != rope.axes):
+        expected = f"(..., {rope.axes})" if rope.heads is None else f"(..., seq, {rope.axes})"
+        raise ValueError(f"positions have shape {p.shape}; expected {expected}")
     dtype = np.dtype(rope.angle_dtype)
     p, omega = p.astype(dtype), rope.omega.astype(dtype)
-    phi = p[..., None] * omega if rope.axes is None else (p[..., None, :] * omega).sum(-1)
-    return phi.astype(np.float64)
+    if rope.axes is None:
+        p, omega = p[..., None], omega[:, None]  # a number is a vector of one axis
+    if rope.heads is not None:
+        p, omega = p[..., None, :, :], omega[:, None]  # heads stand before seq
+    phi: Array = (p[..., None, :] * omega).sum(-1).astype(np.float64)
+    return phi
 
 
-def tables(rope: Rope, positions: ArrayLike, dtype: DTypeLike = np.float64) -> tuple[NDArray, NDArray]:
-    """m cos(phi) and m sin(phi), each (..., pairs), rounded once to `dtype`; m is the magnitude."""
+def tables(rope: Rope, positions: ArrayLike, dtype: DTypeLike = np.float64) -> tuple[NDArray[Any], NDArray[Any]]:
+    """m cos(phi) and m sin(phi), each in the shape of `angles`, rounded once to `dtype`; m is the magnitude."""
     phi = angles(rope, positions)
     m = magnitude(rope, positions)
     return (m * np.cos(phi)).astype(dtype), (m * np.sin(phi)).astype(dtype)
@@ -54,7 +65,8 @@ def rotate(x: ArrayLike, positions: ArrayLike, rope: Rope) -> Array:
         b' = m (a sin phi + b cos phi)
 
     x: (..., seq, head_dim). positions: (seq,), or with leading axes that match the first
-    ones of x: (batch, seq) serves (batch, heads, seq, head_dim). Returns float64 of x's shape.
+    ones of x: (batch, seq) serves (batch, heads, seq, head_dim); followed by axes where the Rope
+    has several. Where it has heads, x is (..., heads, seq, head_dim). Returns float64 of x's shape.
 
     >>> rotate([[1.0, 0.0]], [0], Rope(head_dim=2))
     array([[1., 0.]])
@@ -70,14 +82,11 @@ def unrotate(y: ArrayLike, positions: ArrayLike, rope: Rope) -> Array:
 
 
 def turn(x: ArrayLike, cos: Array, sin: Array, rope: Rope) -> Array:
-    """Apply tables (..., pairs) to x (..., seq, head_dim)."""
+    """Apply tables (..., seq, pairs), or (..., heads, seq, pairs), to x (..., seq, head_dim)."""
     y = np.array(x, np.float64)
     if y.ndim < 1 or y.shape[-1] != rope.head_dim:
         raise ValueError(f"x has shape {y.shape}; expected a last axis of head_dim = {rope.head_dim}")
-    missing = y.ndim - cos.ndim
-    if missing > 0 and cos.ndim > 2:
-        shape = (*cos.shape[:-2], *(1,) * missing, *cos.shape[-2:])
-        cos, sin = cos.reshape(shape), sin.reshape(shape)
+    cos, sin = aligned(cos, y, rope), aligned(sin, y, rope)
     try:
         fits = np.broadcast_shapes(cos.shape[:-1], y.shape[:-1]) == y.shape[:-1]
     except ValueError:
@@ -88,3 +97,12 @@ def turn(x: ArrayLike, cos: Array, sin: Array, rope: Rope) -> Array:
     a, b = y[..., first], y[..., second]
     y[..., first], y[..., second] = a * cos - b * sin, a * sin + b * cos
     return y
+
+
+def aligned(table: Array, x: Array, rope: Rope) -> Array:
+    """The table with axes of one between its leading axes, which are the first of x, and its own last ones."""
+    tail = 2 if rope.heads is None else 3
+    missing = x.ndim - table.ndim
+    if missing <= 0 or table.ndim <= tail:
+        return table
+    return table.reshape(*table.shape[:-tail], *(1,) * missing, *table.shape[-tail:])

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rope_ref import frequencies
+from rope_ref import frequencies, video, vision
+from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos
 from rope_ref.rope import Rope
 
@@ -64,4 +65,18 @@ CATALOGUE: dict[str, Callable[..., Rope]] = {
     "custom": custom,
     "xpos": xpos,
     "axial": axial,
+    "eva02": vision.eva02,
+    "pixtral": vision.pixtral,
+    "qwen2_vl_vision": vision.qwen2_vl,
+    "dinov3": vision.dinov3,
+    "sam2": vision.sam2,
+    "llama4_vision": vision.llama4,
+    "mixed": vision.mixed,
+    "wan": video.wan,
+    "hunyuan_video": video.hunyuan_video,
+    "cogvideox": video.cogvideox,
+    "flux": video.flux,
+    "v_jepa_2": video.v_jepa_2,
+    "golden": video.golden,
+    "decoupled": decoupled,
 }

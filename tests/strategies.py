@@ -1,9 +1,13 @@
 """Ropes, positions, shapes, strides and dtypes for every property."""
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import rope_ref as rr
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("untimed")
 
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
 dtypes = st.sampled_from(DTYPES)
@@ -21,6 +25,20 @@ EXAMPLES = {
     "custom": rr.variants.custom(8, (1.0, 0.3)),
     "xpos": rr.variants.xpos(16, scale_base=64.0, center=3.0),
     "axial": rr.variants.axial(20, (8, 4, 4), start=2, pairing="interleaved"),
+    "eva02": rr.vision.eva02(16),
+    "pixtral": rr.vision.pixtral(16),
+    "qwen2_vl_vision": rr.vision.qwen2_vl(16),
+    "dinov3": rr.vision.dinov3(16),
+    "sam2": rr.vision.sam2(16),
+    "llama4_vision": rr.vision.llama4(16),
+    "mixed": rr.vision.mixed(16, 3, np.random.default_rng(0)),
+    "wan": rr.video.wan(24),
+    "hunyuan_video": rr.video.hunyuan_video((4, 6, 6)),
+    "cogvideox": rr.video.cogvideox(32),
+    "flux": rr.video.flux((4, 6, 6)),
+    "v_jepa_2": rr.video.v_jepa_2(24),
+    "golden": rr.video.golden(16, 2),
+    "decoupled": rr.decoupled(6, 8),
 }
 
 

@@ -167,3 +167,11 @@ def test_the_order_of_calls_never_matters(backend, dtype, seed):
     first = [BACKENDS[backend](*call, dtype) for call in calls]
     for i in np.random.default_rng(seed).permutation(len(calls)):
         assert np.array_equal(BACKENDS[backend](*calls[i], dtype), first[i])
+
+
+@given(ropes(), seeds)
+def test_the_budget_of_rows_with_their_own_positions(rope, seed):
+    x, p = normal(seed, 2, 3, 5, rope.head_dim), places(rope, seed, 2, 5)
+    rows = np.stack([bound(x[i], p[i], rope, "float64") for i in range(2)])
+    # the error of the angle is taken from the farthest position of a call, so that of a row is at most that of all
+    assert (rows <= bound(x, p, rope, "float64") * MARGIN).all()
