@@ -7,8 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from numba_kernels import plan, threads
 
-KINDS: dict[np.dtype[Any], str] = {np.dtype("float64"): "float64", np.dtype("float32"): "float32", np.dtype("float16"): "float16",
-         np.dtype("uint16"): "bfloat16"}  # fmt: skip
+KINDS: dict[np.dtype[Any], str] = {
+    np.dtype(stored): kind
+    for stored, kind in {"float64": "float64", "float32": "float32", "float16": "float16", "uint16": "bfloat16"}.items()
+}
 
 
 def rotate(
