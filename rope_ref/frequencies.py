@@ -90,7 +90,8 @@ def ntk_theta(theta: float, factor: float, rotary_dim: int) -> float:
         return float(theta)
     if rotary_dim <= 2:
         raise ValueError(f"rotary_dim is {rotary_dim}; NTK-aware rescaling needs at least 4")
-    return float(theta * factor ** (rotary_dim / (rotary_dim - 2)))
+    with np.errstate(over="ignore"):
+        return float(theta * np.float64(factor) ** (rotary_dim / (rotary_dim - 2)))
 
 
 def dynamic_factor(factor: float, length: int, trained_length: int) -> float:
@@ -122,7 +123,8 @@ def by_parts(inv_freq: ArrayLike, factor: float, trained_length: float, low: flo
         raise ValueError(f"the bands run from {low!r} to {high!r} rotations; expected 0 < low <= high")
     w = np.asarray(inv_freq)
     with np.errstate(divide="ignore", invalid="ignore"):  # a pair that stands still has no wavelength
-        rotations = float(trained_length) / (2 * math.pi / w)
+        wavelength = (1 / w) * (2 * math.pi)
+        rotations = (1 / wavelength) * float(trained_length)  # torch divides numbers by tensors in this way
         ramp = (rotations - float(low)) / float(high - low)
     t = np.where(rotations < low, 0, np.where(rotations >= high, 1, ramp)).astype(w.dtype)
     return np.asarray((1 - t) * w / float(factor) + t * w)
