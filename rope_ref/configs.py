@@ -95,14 +95,17 @@ def language_model(settings: Settings) -> tuple[Settings, Family]:
 
 def check_names(settings: Settings, family: Family) -> None:
     """Raise ValueError for a key about rotation that this family does not have."""
-    known = {"rope_parameters"} | set(family.defaults)
-    known |= set() if family.silent else {"rope_theta", "rope_scaling", "partial_rotary_factor"}
+    known = set(family.defaults)
+    known |= set() if family.fixed else {"rope_parameters"}
+    known |= set() if family.fixed or family.silent else {"rope_theta", "rope_scaling", "partial_rotary_factor"}
     known |= {"rope_local_base_freq"} if family.local is not None and not family.silent else set()
     known |= {"no_rope_layers", "no_rope_layer_interval"} if family.still == "no_rope_layers" else set()
     known |= {"alibi"} if settings["model_type"] == "falcon" else set()
     for key, value in settings.items():
         if (ABOUT_ROTATION.search(key) or key in MROPE) and key not in known and value is not None:
             raise ValueError(f"{key} is {value!r}; a {settings['model_type']} config has {', '.join(sorted(known))}")
+    if family.fixed and settings["rotary"] is not True:
+        raise ValueError(f"rotary is {settings['rotary']!r}; expected true")
 
 
 def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
@@ -113,16 +116,17 @@ def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
         every = number(settings, "no_rope_layer_interval", 4, whole=True)
         turns = settings.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
         return ["full_attention" if turn else "still" for turn in listed("no_rope_layers", turns, layers, (0, 1))]
-    if not family.by_type and family.still is None:
+    if not family.by_type and family.still is None and family.other == "sliding_attention":
         return ["full_attention"] * layers
     if settings.get("layer_types") is not None:
-        kinds = listed("layer_types", settings["layer_types"], layers, ("full_attention", "sliding_attention"))
+        kinds = listed("layer_types", settings["layer_types"], layers, ("full_attention", family.other))
     elif family.full_first:
         n = number(settings, "global_attn_every_n_layers", family.full_first, whole=True)
-        kinds = ["sliding_attention" if i % n else "full_attention" for i in range(layers)]
+        kinds = [family.other if i % n else "full_attention" for i in range(layers)]
     else:
-        n = number(settings, "sliding_window_pattern", family.full_every, whole=True)
-        kinds = ["sliding_attention" if (i + 1) % n else "full_attention" for i in range(layers)]
+        key = "sliding_window_pattern" if family.other == "sliding_attention" else "full_attention_interval"
+        n = number(settings, key, family.full_every, whole=True)
+        kinds = [family.other if (i + 1) % n else "full_attention" for i in range(layers)]
     if family.full_last:
         kinds[-1] = "full_attention"
     windowed = settings.get("sliding_window", "by default") is not None
@@ -130,7 +134,7 @@ def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
         kinds = [kind if kind == "sliding_attention" and windowed else "still" for kind in kinds]
     if family.still == "full_attention beside sliding" and windowed:
         kinds = [kind if kind == "sliding_attention" else "still" for kind in kinds]
-    return kinds
+    return ["still" if kind == "linear_attention" else kind for kind in kinds]
 
 
 def head_dims(settings: Settings, family: Family, kinds: list[str]) -> list[int]:

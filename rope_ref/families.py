@@ -21,11 +21,13 @@ class Family:
     scaled      by_type: the layer types that the one rope_scaling of an older config is meant for
     silent      by_type: the rope parameters of a config that has none; such a family has no older schema
     partial     rotated part of the head where the config is silent; None: all of it, whatever the config
+    fixed       nothing but rotary_dim can be chosen (and `rotary`, which is always true)
     latent      multi-head latent attention: qk_nope_head_dim channels, then qk_rope_head_dim that rotate
     sections    M-RoPE: the default mrope_section
     in_turn     M-RoPE: the axes take turns
     still       the layers that do not rotate: "no_rope_layers", where that key has a zero; "full_attention", those
                 layers; "full_attention beside sliding", those layers if the model has a sliding window
+    other       the layers beside those of full attention; "linear_attention" has no rotation at all
     full_every  where layer_types is missing: layer i has full attention if (i + 1) % n == 0 ...
     full_first  ... or if i % n == 0
     full_last   the last layer has full attention, whatever layer_types says
@@ -44,10 +46,12 @@ class Family:
     scaled: tuple[str, ...] = ("full_attention",)
     silent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     partial: float | None = None
+    fixed: bool = False
     latent: bool = False
     sections: tuple[int, ...] = ()
     in_turn: bool = False
     still: str | None = None
+    other: str = "sliding_attention"
     full_every: int | None = None
     full_first: int | None = None
     full_last: bool = False
@@ -59,14 +63,16 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+GPT_J = {"rotary": True, "rotary_dim": 64}
 BOTH = ("full_attention", "sliding_attention")
 GPT_KEYS = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}
-NEOX_KEYS = {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"}
+ROTARY_PCT = {"rotary_pct": "partial_rotary_factor"}
+NEOX_KEYS = {"rotary_emb_base": "rope_theta"} | ROTARY_PCT
 BERT_KEYS = {"global_rope_theta": "rope_theta", "local_rope_theta": "rope_local_base_freq"}
 PHI_TYPES = {"default": "default", "longrope": "longrope", "su": "longrope", "yarn": "longrope"}
-PLAIN_TYPE = {"default": "default"}
 MROPE_TYPES = {t: t for t in TYPES} | {"mrope": "default"}
 HEAD_128 = {"head_dim": 128}
+HEAD_256 = {"head_dim": 256}
 GEMMA_3 = {"head_dim": 256, "num_attention_heads": 8, "max_position_embeddings": 131072}
 GEMMA_4 = {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25}, "sliding_attention": {}}
 LATENT = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64}
@@ -81,8 +87,8 @@ FAMILIES: dict[str, Family] = {
     "qwen2_moe": Family(),
     "qwen3": Family(),
     "qwen3_moe": Family(),
-    "gemma": Family(defaults={"head_dim": 256}),
-    "gemma2": Family(defaults={"head_dim": 256}),
+    "gemma": Family(defaults=HEAD_256),
+    "gemma2": Family(defaults=HEAD_256),
     "granite": Family(),
     "granitemoe": Family(),
     "granitemoeshared": Family(),
@@ -111,8 +117,8 @@ FAMILIES: dict[str, Family] = {
     "nemotron": Family(partial=0.5),
     "glm4_moe": Family(partial=0.5),
     # neighbouring channels in pairs
-    "gptj": Family("interleaved", types=PLAIN_TYPE, aliases=GPT_KEYS, defaults={"rotary_dim": 64}),
-    "codegen": Family("interleaved", types=PLAIN_TYPE, aliases=GPT_KEYS, defaults={"rotary_dim": 64}),
+    "gptj": Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J),
+    "codegen": Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J),
     "glm": Family("interleaved", partial=0.5, defaults=HEAD_128),
     "glm4": Family("interleaved", partial=0.5, defaults=HEAD_128),
     "cohere": Family("interleaved", theta=5e5),
@@ -123,15 +129,16 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v2": Family("interleaved", latent=True, defaults=LATENT),
     "deepseek_v3": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),
     # some layers do not rotate
-    "cohere2": Family("interleaved", still="full_attention", full_every=4),
+    "cohere2": Family("interleaved", still="full_attention", full_every=4, aliases=ROTARY_PCT),
     "smollm3": Family(theta=2e6, still="no_rope_layers"),
     "llama4_text": Family("interleaved", theta=5e5, still="no_rope_layers", defaults=HEAD_128),
     "llama4": Family(text="llama4_text"),
+    "qwen3_next": Family(partial=0.25, other="linear_attention", full_every=4, defaults=HEAD_256),
     "exaone4": Family(still="full_attention beside sliding", full_every=4),
     # layer types with parameters of their own
     "gemma3_text": Family(theta=1e6, by_type=True, local=1e4, full_every=6, defaults=GEMMA_3),
     "gemma3": Family(text="gemma3_text"),
-    "gemma3n_text": Family(theta=1e6, by_type=True, local=1e4, full_every=5, defaults={"head_dim": 256}),
+    "gemma3n_text": Family(theta=1e6, by_type=True, local=1e4, full_every=5, defaults=HEAD_256),
     "gemma3n": Family(text="gemma3n_text"),
     "gemma4_text": Family(
         theta=1e6, by_type=True, local=1e4, silent=GEMMA_4, full_every=6, full_last=True,
@@ -150,6 +157,16 @@ FAMILIES: dict[str, Family] = {
     "qwen3_vl": Family(text="qwen3_vl_text"),
     "qwen3_vl_moe_text": Family(theta=5e5, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True),
     "qwen3_vl_moe": Family(text="qwen3_vl_moe_text"),
+    "qwen3_5_text": Family(
+        partial=0.25, sections=(11, 11, 10), in_turn=True, types=MROPE_TYPES, other="linear_attention", full_every=4,
+        defaults=HEAD_256,
+    ),  # fmt: skip
+    "qwen3_5": Family(text="qwen3_5_text"),
+    "qwen3_5_moe_text": Family(
+        partial=0.25, sections=(11, 11, 10), in_turn=True, types=MROPE_TYPES, other="linear_attention", full_every=4,
+        defaults=HEAD_256,
+    ),  # fmt: skip
+    "qwen3_5_moe": Family(text="qwen3_5_moe_text"),
     "glm4v_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
     "glm4v": Family(text="glm4v_text"),
     # a choice between rotation and ALiBi

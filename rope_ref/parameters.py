@@ -85,11 +85,8 @@ def layer_rope(
         return Rope(head_dim, rotary_dim=0)
     given = parameters(settings, family, kind)
     name = rope_type(given, family)
-    fields = turned(settings, family, given, head_dim) | {"angle_dtype": angle_dtype}
     words = arguments(settings, family, given, name, length)
-    if name == "proportional":
-        words["partial_rotary_factor"] = number(given, "partial_rotary_factor", 1.0)
-        fields.pop("rotary_dim", None)
+    fields = turned(settings, family, given, name, head_dim) | {"angle_dtype": angle_dtype}
     rope = TYPES[name][0](head_dim, **words, **fields)
     return over_axes(rope, given, family, fields) if family.sections else rope
 
@@ -120,21 +117,23 @@ def arguments(settings: Settings, family: Family, given: Settings, name: str, le
         words["attention_factor"] = agreed("attention_factor", words.get("attention_factor"), scale)
     if name in ("yarn", "longrope") and "factor" not in words:
         words["factor"] = number(settings, "max_position_embeddings") / words[ORIGINAL]
+    if name == "proportional":
+        words["partial_rotary_factor"] = number(given, "partial_rotary_factor", family.partial or 1.0)
     return words
 
 
-def turned(settings: Settings, family: Family, given: Settings, head_dim: int) -> Settings:
+def turned(settings: Settings, family: Family, given: Settings, name: str, head_dim: int) -> Settings:
     """Which channels of the head turn, and in which pairs."""
     fields: Settings = {"pairing": family.pairing}
     if "rope_interleave" in family.defaults and settings["rope_interleave"] is False:
         fields["pairing"] = "half-split"
     part = number(given, "partial_rotary_factor", family.partial or 1.0)
-    if part > 1 or (part != 1 and family.partial is None and not family.silent):
+    if part > 1 or (part != 1 and family.partial is None and name != "proportional"):
         most = "1" if family.partial is None else "at most 1"
         raise ValueError(f"partial_rotary_factor is {part!r}; expected {most} for this model_type")
-    if part != 1:
+    if part != 1 and name != "proportional":
         fields["rotary_dim"] = int(head_dim * part)
-    if "rotary_dim" in family.defaults:
+    if family.fixed:
         fields["rotary_dim"] = number(settings, "rotary_dim", whole=True)
     if family.latent:
         fields["rotary_dim"] = number(settings, "qk_rope_head_dim", whole=True)

@@ -34,6 +34,6 @@ def agreed(name: str, *values: Any) -> Any:
     """The one value that was given, however often; None if none was."""
     given = [value for value in values if value is not None]
     for value in given:
-        if value != given[0]:
+        if value is not given[0] and value != given[0]:
             raise ValueError(f"{name} is both {given[0]!r} and {value!r}; expected one value")
     return given[0] if given else None

@@ -57,9 +57,10 @@ def frequencies(config, layer_type=None, length=None):
 
 
 def rotate(config, x, positions, layer_type=None):
-    """x (seq, rotated and passed channels), float32, as one head of a query; interleaved latent heads come back in place."""
+    """One head of a query, x (seq, channels) in float32, turned; positions (seq,) or (seq, axes)."""
     model_type, module, source = config.model_type, rotary(config), code(config.model_type)
-    q, ids = torch.from_numpy(x)[None, None], torch.from_numpy(positions)[None]
+    q, ids = torch.from_numpy(x)[None, None], torch.from_numpy(positions.T)
+    ids = ids[None] if ids.ndim == 1 else ids[:, None]
     if model_type in ("gptj", "codegen"):
         width = config.rotary_dim
         sin, cos = module(q, ids)
