@@ -20,6 +20,7 @@ class Family:
     local       base of sliding attention where the config is silent, if it is another than theta
     scaled      by_type: the layer types that the one rope_scaling of an older config is meant for
     silent      by_type: the rope parameters of a config that has none; such a family has no older schema
+    explicit    a config without rope parameters means none of the usual ones; it is refused
     partial     rotated part of the head where the config is silent; None: all of it, whatever the config
     fixed       nothing but rotary_dim can be chosen (and `rotary`, which is always true)
     latent      multi-head latent attention: qk_nope_head_dim channels, then qk_rope_head_dim that rotate
@@ -45,6 +46,7 @@ class Family:
     local: float | None = None
     scaled: tuple[str, ...] = ("full_attention",)
     silent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    explicit: bool = False
     partial: float | None = None
     fixed: bool = False
     latent: bool = False
@@ -98,13 +100,13 @@ FAMILIES: dict[str, Family] = {
     "flex_olmo": Family(theta=5e5),
     "starcoder2": Family(),
     "arcee": Family(),
-    "apertus": Family(theta=1.2e7),
+    "apertus": Family(theta=1.2e7, explicit=True),
     "seed_oss": Family(),
     "dots1": Family(),
     "bitnet": Family(theta=5e5),
     "diffllama": Family(),
-    "cwm": Family(theta=1e6),
-    "gpt_oss": Family(theta=150000.0, defaults={"head_dim": 64}),
+    "cwm": Family(theta=1e6, explicit=True),
+    "gpt_oss": Family(theta=150000.0, explicit=True, defaults={"head_dim": 64}),
     # the first part of the head
     "phi": Family(partial=0.5),
     "phi3": Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),

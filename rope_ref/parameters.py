@@ -43,6 +43,8 @@ MSCALES = ("short_mscale", "long_mscale")
 def parameters(settings: Settings, family: Family, kind: str) -> Settings:
     """The rope parameters of one layer type, whichever the schema, agreed with the keys beside them."""
     given = agreed("rope_parameters", settings.get("rope_scaling"), settings.get("rope_parameters"))
+    if family.explicit and given is None:
+        raise ValueError("rope_parameters are missing; expected them for this model_type")
     given = family.silent if given is None or given == {} else given
     if not isinstance(given, Mapping):
         raise ValueError(f"rope_parameters are {given!r}; expected a dict")
