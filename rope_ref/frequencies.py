@@ -103,7 +103,7 @@ def dynamic_factor(factor: float, length: int, trained_length: int) -> float:
     check_factor(factor)
     check_length("length", length)
     check_length("trained_length", trained_length)
-    return factor * max(length, trained_length) / trained_length - (factor - 1)
+    return factor * length / trained_length - (factor - 1) if length > trained_length else 1.0
 
 
 def by_parts(inv_freq: ArrayLike, factor: float, trained_length: float, low: float, high: float) -> Array:
