@@ -88,6 +88,8 @@ def language_model(settings: Settings) -> tuple[Settings, Family]:
         return language_model({"model_type": family.text} | dict(inner))
     settings = dict(family.defaults) | settings
     for alias, key in family.aliases.items():
+        if ABOUT_ROTATION.search(alias) and settings.get(key) is not None:
+            raise ValueError(f"{key} is {settings[key]!r}; a {name} config calls it {alias}")
         value = agreed(key, settings.pop(alias, None), settings.get(key))
         settings |= {} if value is None else {key: value}
     return settings, family

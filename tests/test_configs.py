@@ -208,6 +208,7 @@ NAN = float("nan")
         (dict(model_type="gemma3_text", layer_types=["chunked_attention"] * 4), "holds 'chunked_attention'"),
         (dict(model_type="gemma4_text", rope_theta=1e4), "rope_theta is 10000.0"),
         (dict(model_type="gemma4_text", per_layer_config={"7": {"head_dim": 8}}), "per_layer_config has '7'"),
+        (dict(model_type="gpt_neox", rope_theta=1e6), "calls it rotary_emb_base"),
         (dict(model_type="gpt_oss"), "rope_parameters are missing"),
         (dict(model_type="smollm3", no_rope_layers=[1, 2, 1, 1]), "no_rope_layers holds 2"),
     ],
