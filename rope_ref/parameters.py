@@ -1,7 +1,8 @@
 """The Rope that the rope parameters of a config describe, for the layers of one type.
 
 Older configs have `rope_theta` and `rope_scaling` (with `type`), newer ones `rope_parameters`
-(with `rope_type`), flat or nested by layer type. A null counts as not given.
+(with `rope_type`), flat or nested by layer type. A null counts as not given, except for
+`truncate`, where transformers takes it for false: it must be true or false.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,7 +61,7 @@ def parameters(settings: Settings, family: Family, kind: str) -> Settings:
         given = given[kind]
     elif family.by_type and kind not in family.scaled:
         given = {}
-    merged = {key: value for key, value in given.items() if value is not None}
+    merged = {key: value for key, value in given.items() if value is not None or key == "truncate"}
     local = family.local is not None and kind == "sliding_attention"
     outer = {"rope_theta": settings.get("rope_local_base_freq" if local else "rope_theta")}
     outer["partial_rotary_factor"] = settings.get("partial_rotary_factor")

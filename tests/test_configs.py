@@ -175,6 +175,7 @@ NAN = float("nan")
         (dict(rope_scaling=YARN, original_max_position_embeddings=2048), "both 2048 and 1024"),
         (dict(rope_scaling=YARN | {"beta_fast": 1.0, "beta_slow": 2.0}), "beta_slow is 2.0"),
         (dict(rope_scaling=YARN | {"truncate": "no"}), "truncate is 'no'"),
+        (dict(rope_scaling=YARN | {"truncate": None}), "truncate is None; expected true or false"),
         (dict(rope_scaling=YARN | {"attention_factor": 0.0}), "attention_factor is 0.0"),
         (dict(rope_scaling=YARN | {"factor": None}, max_position_embeddings=512), "factor is 0.5"),
         (dict(rope_scaling=YARN, rope_theta=1.0), "theta is 1.0; expected a number above 1"),
