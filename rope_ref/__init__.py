@@ -5,7 +5,7 @@ Read in this order:
 1. ``rope``         what a rotary embedding is: the frozen value `Rope`
 2. ``pairing``      which channels turn together
 3. ``frequencies``  how fast each pair turns
-4. ``magnitude``    xPos, the scale that depends on position
+4. ``magnitude``    how much a rotation also scales: YaRN, LongRoPE, xPos
 5. ``rotation``     angles, tables, rotate, unrotate
 6. ``variants``     every named variant as a composition of the above
 7. ``positions``    where tokens stand: sequences, packing, padding, grids, rolling caches
@@ -16,9 +16,13 @@ Read in this order:
 12. ``vision``, ``video``  image and video transformers, each scheme by its name
 13. ``decoupled``   the rotary part of multi-head latent attention
 14. ``beyond``      FoPE, PoPE and other bases: what ends in the same rotation
+15. ``families``    what is special about each model family
+16. ``parameters``  the Rope that the rope parameters of a config describe
+17. ``configs``     the Rope of a model, read from its config
 """
 
 from rope_ref import beyond, cache, long_context, multimodal, positions, shards, variants, video, vision
+from rope_ref.configs import from_config
 from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos
 from rope_ref.rope import Rope
@@ -33,6 +37,7 @@ __all__ = [
     "beyond",
     "cache",
     "decoupled",
+    "from_config",
     "long_context",
     "multimodal",
     "positions",

@@ -26,7 +26,7 @@ class Rope:
     pairing          "half-split" or "interleaved"
     attention_scale  a constant magnitude
     xpos             a magnitude that depends on position, or None
-    angle_dtype      "float64", exact; "float32" rounds the angle as most trained models did
+    angle_dtype      "float64", exact; "float32" rounds frequency and angle as most trained models did
 
     Raises ValueError for anything that cannot be rotated.
 
@@ -83,7 +83,7 @@ class Rope:
         if self.inv_freq is not None:
             return np.asarray(self.inv_freq, np.float64)
         width = self.head_dim - self.start if self.rotary_dim is None else self.rotary_dim
-        return frequencies.geometric(width, self.theta) if width else np.zeros(0)
+        return frequencies.geometric(width, self.theta, self.angle_dtype).astype(np.float64)
 
     @property
     def pairs(self) -> int:

@@ -1,11 +1,18 @@
-"""Each named variant as a composition of frequencies, magnitude and range."""
+"""Each named variant as a composition of frequencies, magnitude and range.
+
+A Rope is static. Where a variant depends on the length of a sequence, `length` says which one:
+the length at hand, switched per call or per sequence, or the capacity of the cache. The choice
+is the caller's; keys kept from before a switch hold the rotation they were given.
+
+Further fields of `Rope` (start, pairing, angle_dtype, ...) may be given to every variant.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rope_ref import frequencies, video, vision
 from rope_ref.decoupled import decoupled
-from rope_ref.magnitude import XPos
+from rope_ref.magnitude import XPos, longrope_attention, yarn_attention
 from rope_ref.rope import Rope
 
 
@@ -14,16 +21,142 @@ def default(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     return Rope(head_dim, theta=theta, **fields)
 
 
+def partial(
+    head_dim: int, partial_rotary_factor: float, theta: float = 10000.0, exponent: str = "rotary_dim", **fields: Any
+) -> Rope:
+    """The first int(p d) channels turn, with theta^(-2i/r) (GPT-NeoX), or theta^(-2i/d) if exponent is "head_dim".
+
+    For frequencies over head_dim that also pair up over the whole head see `proportional`.
+    """
+    if exponent not in ("rotary_dim", "head_dim"):
+        raise ValueError(f"exponent is {exponent!r}; expected 'rotary_dim' or 'head_dim'")
+    if not 0 <= partial_rotary_factor <= 1:
+        raise ValueError(f"partial_rotary_factor is {partial_rotary_factor!r}; expected a number from 0 to 1")
+    plain = Rope(head_dim, int(head_dim * partial_rotary_factor), theta=theta, **fields)
+    if exponent == "rotary_dim":
+        return plain
+    inv_freq = frequencies.geometric(head_dim, theta, plain.angle_dtype)[: plain.pairs]
+    return turning(inv_freq, head_dim, fields)
+
+
+def proportional(
+    head_dim: int, partial_rotary_factor: float = 1.0, theta: float = 10000.0, factor: float = 1.0, **fields: Any
+) -> Rope:
+    """p-RoPE (arXiv 2410.06205; Gemma 4): the slowest pairs of the whole head stand still."""
+    dtype = Rope(head_dim, **fields).angle_dtype
+    inv_freq = frequencies.proportional(head_dim, partial_rotary_factor, theta, dtype)
+    return turning(frequencies.linear(inv_freq, factor), head_dim, fields)
+
+
+def half_truncated(head_dim: int, theta: float = 1024.0, **fields: Any) -> Rope:
+    """The slower half of the pairs stands still, the faster runs from 1 to 1/theta (modded-nanogpt)."""
+    dtype = Rope(head_dim, **fields).angle_dtype
+    return turning(frequencies.half_truncated(head_dim, theta, dtype), head_dim, fields)
+
+
 def linear(head_dim: int, factor: float, theta: float = 10000.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
     """Position interpolation (arXiv 2306.15595): every frequency divided by `factor`."""
-    omega = Rope(head_dim, rotary_dim, theta=theta, start=fields.get("start", 0)).omega
-    return Rope(head_dim, inv_freq=tuple(frequencies.linear(omega, factor)), **fields)
+    plain = Rope(head_dim, rotary_dim, theta=theta, **fields)
+    return turning(frequencies.linear(unscaled(plain), factor), head_dim, fields)
 
 
 def ntk(head_dim: int, factor: float, theta: float = 10000.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
-    """NTK-aware (bloc97): theta rescaled so that the slowest pair is interpolated, the fastest not."""
+    """NTK-aware (bloc97): theta rescaled so that the slowest pair is interpolated, the fastest not.
+
+    Hunyuan's `alpha` is this factor.
+    """
     plain = Rope(head_dim, rotary_dim, theta=theta, **fields)
     return Rope(head_dim, rotary_dim, theta=frequencies.ntk_theta(theta, factor, 2 * plain.pairs), **fields)
+
+
+def dynamic_ntk(
+    head_dim: int, factor: float, max_position_embeddings: int, length: int, theta: float = 10000.0,
+    rotary_dim: int | None = None, **fields: Any,
+) -> Rope:  # fmt: skip
+    """Dynamic NTK (emozilla): NTK-aware with a factor that grows with `length` beyond the trained length."""
+    stretch = frequencies.dynamic_factor(factor, length, max_position_embeddings)
+    return ntk(head_dim, stretch, theta, rotary_dim, **fields)
+
+
+def ntk_by_parts(
+    head_dim: int, factor: float, original_max_position_embeddings: int, theta: float = 10000.0,
+    alpha: float = 1.0, beta: float = 32.0, rotary_dim: int | None = None, **fields: Any,
+) -> Rope:  # fmt: skip
+    """NTK-by-parts (arXiv 2309.00071, section 3.2): interpolated below `alpha` rotations, untouched above `beta`."""
+    w = unscaled(Rope(head_dim, rotary_dim, theta=theta, **fields))
+    parts = frequencies.by_parts(w, factor, original_max_position_embeddings, alpha, beta)
+    return turning(parts, head_dim, fields)
+
+
+def llama3(
+    head_dim: int, factor: float, low_freq_factor: float = 1.0, high_freq_factor: float = 4.0,
+    original_max_position_embeddings: int = 8192, theta: float = 500000.0, rotary_dim: int | None = None, **fields: Any,
+) -> Rope:  # fmt: skip
+    """Llama 3.1: NTK-by-parts between low_freq_factor and high_freq_factor rotations."""
+    bands = {"alpha": low_freq_factor, "beta": high_freq_factor}
+    return ntk_by_parts(
+        head_dim, factor, original_max_position_embeddings, theta, rotary_dim=rotary_dim, **bands, **fields
+    )
+
+
+def yarn(
+    head_dim: int, factor: float, original_max_position_embeddings: int, theta: float = 10000.0,
+    beta_fast: float = 32.0, beta_slow: float = 1.0, truncate: bool = True, attention_factor: float | None = None,
+    mscale: float | None = None, mscale_all_dim: float | None = None, rotary_dim: int | None = None, **fields: Any,
+) -> Rope:  # fmt: skip
+    """YaRN (arXiv 2309.00071). An `attention_factor` replaces the magnitude 0.1 ln s + 1; see `yarn_attention`."""
+    plain = Rope(head_dim, rotary_dim, theta=theta, **fields)
+    inv_freq = frequencies.yarn(
+        2 * plain.pairs, theta, factor, original_max_position_embeddings, beta_fast, beta_slow, truncate,
+        plain.angle_dtype,
+    )  # fmt: skip
+    m = yarn_attention(factor, mscale, mscale_all_dim) if attention_factor is None else attention_factor
+    return turning(inv_freq, head_dim, fields | {"attention_scale": m})
+
+
+def dynamic_yarn(head_dim: int, original_max_position_embeddings: int, length: int, **fields: Any) -> Rope:
+    """YaRN with the factor that `length` needs: s = max(1, n/L) (jquesnelle/yarn)."""
+    frequencies.check_length("length", length)
+    frequencies.check_length("original_max_position_embeddings", original_max_position_embeddings)
+    factor = max(1.0, length / original_max_position_embeddings)
+    return yarn(head_dim, factor, original_max_position_embeddings, **fields)
+
+
+def longrope(
+    head_dim: int, short_factor: Sequence[float], long_factor: Sequence[float], original_max_position_embeddings: int,
+    length: int, factor: float | None = None, attention_factor: float | None = None, theta: float = 10000.0,
+    rotary_dim: int | None = None, **fields: Any,
+) -> Rope:  # fmt: skip
+    """LongRoPE (arXiv 2402.13753): frequencies divided by the short list up to the original length, beyond by the long.
+
+    `factor`, the ratio of the longest length to the original one, gives the magnitude
+    sqrt(1 + ln s / ln L) at every length; an `attention_factor` replaces it.
+    """
+    frequencies.check_length("length", length)
+    frequencies.check_length("original_max_position_embeddings", original_max_position_embeddings)
+    if attention_factor is None:
+        if factor is None:
+            raise ValueError("factor and attention_factor are both None; expected one of them")
+        frequencies.check_factor(factor)
+        attention_factor = longrope_attention(factor, original_max_position_embeddings)
+    plain = Rope(head_dim, rotary_dim, theta=theta, **fields)
+    lists = [
+        frequencies.geometric(2 * plain.pairs, theta, plain.angle_dtype, divisors)
+        for divisors in (short_factor, long_factor)
+    ]
+    inv_freq = lists[length > original_max_position_embeddings]
+    return turning(inv_freq, head_dim, fields | {"attention_scale": attention_factor})
+
+
+def mrope(head_dim: int, mrope_section: Sequence[int], theta: float = 10000.0, **fields: Any) -> Rope:
+    """M-RoPE (Qwen2-VL, arXiv 2409.12191): positions (t, h, w), one section of the pairs for each."""
+    return turning(frequencies.mrope(unscaled(Rope(head_dim, theta=theta, **fields)), mrope_section), head_dim, fields)
+
+
+def mrope_interleaved(head_dim: int, mrope_section: Sequence[int], theta: float = 10000.0, **fields: Any) -> Rope:
+    """Interleaved M-RoPE (Qwen3-VL): positions (t, h, w), the pairs take them in turn."""
+    omega = frequencies.mrope_interleaved(unscaled(Rope(head_dim, theta=theta, **fields)), mrope_section)
+    return turning(omega, head_dim, fields)
 
 
 def pixel(head_dim: int, max_freq: float = 10.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
@@ -56,10 +189,31 @@ def axial(head_dim: int, axis_dims: Sequence[int], theta: float = 10000.0, **fie
     return Rope(head_dim, inv_freq=tuple(map(tuple, omega.tolist())), **fields)
 
 
+def unscaled(rope: Rope) -> frequencies.Array:
+    """The frequencies of a Rope in the dtype in which its angles are computed."""
+    return rope.omega.astype(rope.angle_dtype)
+
+
+def turning(omega: frequencies.Array, head_dim: int, fields: dict[str, Any]) -> Rope:
+    """The Rope that turns with these frequencies."""
+    return Rope(head_dim, inv_freq=tuple(omega.tolist()), **fields)
+
+
 CATALOGUE: dict[str, Callable[..., Rope]] = {
     "default": default,
+    "partial": partial,
+    "proportional": proportional,
+    "half_truncated": half_truncated,
     "linear": linear,
     "ntk": ntk,
+    "dynamic_ntk": dynamic_ntk,
+    "ntk_by_parts": ntk_by_parts,
+    "llama3": llama3,
+    "yarn": yarn,
+    "dynamic_yarn": dynamic_yarn,
+    "longrope": longrope,
+    "mrope": mrope,
+    "mrope_interleaved": mrope_interleaved,
     "pixel": pixel,
     "constant": constant,
     "custom": custom,

@@ -18,6 +18,17 @@ positions = st.integers(-2000, 2000)
 # One Rope of every named variant, small enough to run often.
 EXAMPLES = {
     "default": rr.variants.default(16, theta=500.0),
+    "partial": rr.variants.partial(16, 0.5, exponent="head_dim"),
+    "proportional": rr.variants.proportional(16, 0.25, factor=8.0),
+    "half_truncated": rr.variants.half_truncated(16),
+    "dynamic_ntk": rr.variants.dynamic_ntk(16, 2.0, max_position_embeddings=64, length=100),
+    "ntk_by_parts": rr.variants.ntk_by_parts(16, 4.0, original_max_position_embeddings=64),
+    "llama3": rr.variants.llama3(16, 8.0, original_max_position_embeddings=64),
+    "yarn": rr.variants.yarn(16, 4.0, original_max_position_embeddings=64),
+    "dynamic_yarn": rr.variants.dynamic_yarn(16, original_max_position_embeddings=64, length=100),
+    "longrope": rr.variants.longrope(8, (1, 1, 2, 3), (1, 2, 4, 8), 64, length=100, factor=4.0),
+    "mrope": rr.variants.mrope(16, (2, 3, 3)),
+    "mrope_interleaved": rr.variants.mrope_interleaved(16, (4, 2, 2)),
     "linear": rr.variants.linear(16, factor=4.0),
     "ntk": rr.variants.ntk(16, factor=4.0, rotary_dim=8),
     "pixel": rr.variants.pixel(16, max_freq=10.0, pairing="interleaved"),

@@ -1,0 +1,168 @@
+"""The Rope of a model, read from its config: which family, which layers, how wide a head.
+
+One reader serves all families; what is special about one stands in `families`. Nothing that
+concerns rotation is passed over in silence: an unknown key, an unknown value and a
+contradiction are ValueErrors.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rope_ref import frequencies
+from rope_ref.families import FAMILIES, Family
+from rope_ref.parameters import MROPE, layer_rope
+from rope_ref.rope import Rope
+from rope_ref.settings import Settings, agreed, listed, number
+
+ABOUT_ROTATION = re.compile("rope|rotary|theta|yarn|alibi")
+
+
+def from_config(
+    config: object, layer: int | None = None, *, length: int | None = None, angle_dtype: str = "float64"
+) -> Rope:
+    """The Rope of one layer, or of all layers if they agree.
+
+    config  a dict, the path to a config.json, or an object with `to_dict` (a transformers config)
+    layer   index of the layer; without it all layers must have the same Rope
+    length  for dynamic NTK and LongRoPE, the length of the sequence or the capacity, whichever the
+            implementation switches by; without it, a sequence within the trained length
+
+    Raises ValueError for what it does not understand, naming the key, TypeError for a config of the
+    wrong type, IndexError for a layer that the model does not have. A layer that does not rotate has
+    rotary_dim 0.
+
+    >>> config = {"model_type": "llama", "head_dim": 64, "num_hidden_layers": 2, "rope_theta": 500000.0}
+    >>> from_config(config)
+    Rope(head_dim=64, theta=500000.0)
+    """
+    settings, family = language_model(load(config))
+    check_names(settings, family)
+    layers = number(settings, "num_hidden_layers", whole=True)
+    for name, value in (("layer", layer), ("length", length)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+            raise TypeError(f"{name} is {value!r}; expected a whole number or None")
+    if layer is not None and not 0 <= layer < layers:
+        raise IndexError(f"layer is {layer}; expected 0 to {layers - 1}")
+    if length is not None:
+        frequencies.check_length("length", length)
+    kinds = layer_types(settings, family, layers)
+    which = list(zip(kinds, head_dims(settings, family, kinds), strict=True))
+    ropes = {each: layer_rope(settings, family, *each, length, angle_dtype) for each in dict.fromkeys(which)}
+    if layer is None and len(set(ropes.values())) > 1:
+        names = ", ".join(sorted(set(kinds)))
+        raise ValueError(f"layer is None, but the layers differ ({names}); name one of the {layers}")
+    return ropes[which[layer or 0]]
+
+
+def load(config: object) -> Settings:
+    """The config as a dict."""
+    if isinstance(config, (str, os.PathLike)):
+        config = json.loads(Path(config).read_text())
+    if not isinstance(config, Mapping) and hasattr(config, "to_dict"):
+        config = config.to_dict()
+    if not isinstance(config, Mapping):
+        raise TypeError(f"config is a {type(config).__name__}; expected a dict, a path or an object with to_dict")
+    return dict(config)
+
+
+def language_model(settings: Settings) -> tuple[Settings, Family]:
+    """The settings of the language model and its family; defaults and usual names filled in."""
+    name = settings.get("model_type")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise ValueError(f"model_type is {name!r}; expected one of {', '.join(sorted(FAMILIES))}")
+    family = FAMILIES[name]
+    if family.text is not None:
+        inner = settings.get("text_config")
+        if inner is None and family.flat:
+            return language_model(settings | {"model_type": family.text})
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"text_config is {inner!r}; expected a dict")
+        for key, value in settings.items():
+            if ABOUT_ROTATION.search(key) and value is not None and inner.get(key) != value:
+                raise ValueError(f"{key} is {value!r} beside text_config, {inner.get(key)!r} in it; expected one value")
+        return language_model({"model_type": family.text} | dict(inner))
+    settings = dict(family.defaults) | settings
+    for alias, key in family.aliases.items():
+        if ABOUT_ROTATION.search(alias) and settings.get(key) is not None:
+            raise ValueError(f"{key} is {settings[key]!r}; a {name} config calls it {alias}")
+        value = agreed(key, settings.pop(alias, None), settings.get(key))
+        settings |= {} if value is None else {key: value}
+    return settings, family
+
+
+def check_names(settings: Settings, family: Family) -> None:
+    """Raise ValueError for a key about rotation that this family does not have."""
+    known = set(family.defaults)
+    known |= set() if family.fixed else {"rope_parameters"}
+    known |= set() if family.fixed or family.silent else {"rope_theta", "rope_scaling", "partial_rotary_factor"}
+    known |= {"rope_local_base_freq"} if family.local is not None and not family.silent else set()
+    known |= {"no_rope_layers", "no_rope_layer_interval"} if family.still == "no_rope_layers" else set()
+    known |= {"alibi"} if settings["model_type"] == "falcon" else set()
+    for key, value in settings.items():
+        if (ABOUT_ROTATION.search(key) or key in MROPE) and key not in known and value is not None:
+            raise ValueError(f"{key} is {value!r}; a {settings['model_type']} config has {', '.join(sorted(known))}")
+    if family.fixed and settings["rotary"] is not True:
+        raise ValueError(f"rotary is {settings['rotary']!r}; expected true")
+
+
+def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
+    """What each layer is called; "still" if it does not rotate."""
+    if settings.get("alibi"):
+        return ["still"] * layers
+    if family.still == "no_rope_layers":
+        every = number(settings, "no_rope_layer_interval", 4, whole=True)
+        turns = settings.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
+        return ["full_attention" if turn else "still" for turn in listed("no_rope_layers", turns, layers, (0, 1))]
+    if not family.by_type and family.still is None and family.other == "sliding_attention":
+        return ["full_attention"] * layers
+    if settings.get("layer_types") is not None:
+        kinds = listed("layer_types", settings["layer_types"], layers, ("full_attention", family.other))
+    elif family.full_first:
+        n = number(settings, "global_attn_every_n_layers", family.full_first, whole=True)
+        kinds = [family.other if i % n else "full_attention" for i in range(layers)]
+    else:
+        key = "sliding_window_pattern" if family.other == "sliding_attention" else "full_attention_interval"
+        n = number(settings, key, family.full_every, whole=True)
+        kinds = [family.other if (i + 1) % n else "full_attention" for i in range(layers)]
+    if family.full_last:
+        kinds[-1] = "full_attention"
+    windowed = settings.get("sliding_window", "by default") is not None
+    if family.still == "full_attention":
+        kinds = [kind if kind == "sliding_attention" and windowed else "still" for kind in kinds]
+    if family.still == "full_attention beside sliding" and windowed:
+        kinds = [kind if kind == "sliding_attention" else "still" for kind in kinds]
+    return ["still" if kind == "linear_attention" else kind for kind in kinds]
+
+
+def head_dims(settings: Settings, family: Family, kinds: list[str]) -> list[int]:
+    """The width of the heads of each layer."""
+    if family.latent:
+        turning, still = (number(settings, key, whole=True) for key in ("qk_rope_head_dim", "qk_nope_head_dim"))
+        if settings.get("head_dim") not in (None, turning, turning + still):
+            raise ValueError(f"head_dim is {settings['head_dim']!r}; expected qk_rope_head_dim = {turning}")
+        return [turning + still] * len(kinds)
+    if settings.get("head_dim") is not None:
+        width = number(settings, "head_dim", whole=True)
+    else:
+        hidden, heads = (number(settings, key, whole=True) for key in ("hidden_size", "num_attention_heads"))
+        if hidden % heads:
+            raise ValueError(f"hidden_size is {hidden}; expected a multiple of the {heads} heads, or head_dim")
+        width = hidden // heads
+    widths = [width] * len(kinds)
+    own = settings.get("per_layer_config")
+    if own is not None and "global_head_dim" in family.defaults:
+        if not isinstance(own, Mapping):
+            raise ValueError(f"per_layer_config is {own!r}; expected a dict of layers")
+        for index, layer in own.items():
+            if not 0 <= int(index) < len(kinds) or not isinstance(layer, Mapping):
+                raise ValueError(f"per_layer_config has {index!r}: {layer!r}; expected a dict for one of the layers")
+            widths[int(index)] = number(layer, "head_dim", width, whole=True)
+    elif "global_head_dim" in family.defaults:
+        full = number(settings, "global_head_dim", whole=True)
+        widths = [full if kind == "full_attention" else width for kind in kinds]
+    return widths

@@ -1,0 +1,176 @@
+"""What is special about each model family: one table, keyed by the `model_type` of its config.
+
+Where nothing is said, a model rotates the whole head half-split with theta 10,000 on every layer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family.
+
+    pairing     how the checkpoint pairs channels
+    theta       base where the config is silent
+    by_type     layer types have rope parameters of their own
+    local       base of sliding attention where the config is silent, if it is another than theta
+    scaled      by_type: the layer types that the one rope_scaling of an older config is meant for
+    silent      by_type: the rope parameters of a config that has none; such a family has no older schema
+    explicit    a config without rope parameters means none of the usual ones; it is refused
+    partial     rotated part of the head where the config is silent; None: all of it, whatever the config
+    fixed       nothing but rotary_dim can be chosen (and `rotary`, which is always true)
+    latent      multi-head latent attention: qk_nope_head_dim channels, then qk_rope_head_dim that rotate
+    sections    M-RoPE: the default mrope_section
+    in_turn     M-RoPE: the axes take turns
+    still       the layers that do not rotate: "no_rope_layers", where that key has a zero; "full_attention", those
+                layers; "full_attention beside sliding", those layers if the model has a sliding window
+    other       the layers beside those of full attention; "linear_attention" has no rotation at all
+    full_every  where layer_types is missing: layer i has full attention if (i + 1) % n == 0 ...
+    full_first  ... or if i % n == 0
+    full_last   the last layer has full attention, whatever layer_types says
+    text        the model_type assumed for text_config, which holds the language model
+    flat        older configs have no text_config and all its keys at the top
+    types       rope types that the family knows, by its own names for them
+    mscales     LongRoPE's magnitude is given by short_mscale and long_mscale
+    aliases     keys with another name in this family
+    defaults    keys that published configs of this family leave out
+    """
+
+    pairing: str = "half-split"
+    theta: float = 10000.0
+    by_type: bool = False
+    local: float | None = None
+    scaled: tuple[str, ...] = ("full_attention",)
+    silent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    explicit: bool = False
+    partial: float | None = None
+    fixed: bool = False
+    latent: bool = False
+    sections: tuple[int, ...] = ()
+    in_turn: bool = False
+    still: str | None = None
+    other: str = "sliding_attention"
+    full_every: int | None = None
+    full_first: int | None = None
+    full_last: bool = False
+    text: str | None = None
+    flat: bool = False
+    types: Mapping[str, str] = field(default_factory=lambda: {t: t for t in TYPES})
+    mscales: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+GPT_J = {"rotary": True, "rotary_dim": 64}
+BOTH = ("full_attention", "sliding_attention")
+GPT_KEYS = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}
+ROTARY_PCT = {"rotary_pct": "partial_rotary_factor"}
+NEOX_KEYS = {"rotary_emb_base": "rope_theta"} | ROTARY_PCT
+BERT_KEYS = {"global_rope_theta": "rope_theta", "local_rope_theta": "rope_local_base_freq"}
+PHI_TYPES = {"default": "default", "longrope": "longrope", "su": "longrope", "yarn": "longrope"}
+MROPE_TYPES = {t: t for t in TYPES} | {"mrope": "default"}
+HEAD_128 = {"head_dim": 128}
+HEAD_256 = {"head_dim": 256}
+GEMMA_3 = {"head_dim": 256, "num_attention_heads": 8, "max_position_embeddings": 131072}
+GEMMA_4 = {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25}, "sliding_attention": {}}
+LATENT = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64}
+
+FAMILIES: dict[str, Family] = {
+    # half-split, whole head, one base for all layers
+    "llama": Family(),
+    "mistral": Family(),
+    "ministral": Family(),
+    "mixtral": Family(theta=1e6),
+    "qwen2": Family(),
+    "qwen2_moe": Family(),
+    "qwen3": Family(defaults=HEAD_128),
+    "qwen3_moe": Family(),
+    "gemma": Family(defaults=HEAD_256),
+    "gemma2": Family(defaults=HEAD_256),
+    "granite": Family(),
+    "granitemoe": Family(),
+    "granitemoeshared": Family(),
+    "olmo": Family(),
+    "olmo2": Family(),
+    "olmoe": Family(),
+    "flex_olmo": Family(theta=5e5),
+    "starcoder2": Family(),
+    "arcee": Family(),
+    "apertus": Family(theta=1.2e7, explicit=True),
+    "seed_oss": Family(defaults=HEAD_128),
+    "dots1": Family(),
+    "bitnet": Family(theta=5e5),
+    "diffllama": Family(),
+    "cwm": Family(theta=1e6, explicit=True, defaults=HEAD_128),
+    "gpt_oss": Family(theta=150000.0, explicit=True, defaults={"head_dim": 64}),
+    # the first part of the head
+    "phi": Family(partial=0.5),
+    "phi3": Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),
+    "phi4_multimodal": Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),
+    "phimoe": Family(theta=1e6, types={"default": "default", "longrope": "longrope"}, mscales=True),
+    "gpt_neox": Family(partial=0.25, aliases=NEOX_KEYS),
+    "gpt_neox_japanese": Family(partial=1.0, aliases=NEOX_KEYS),
+    "stablelm": Family(partial=0.25),
+    "persimmon": Family(partial=0.5),
+    "nemotron": Family(partial=0.5),
+    "glm4_moe": Family(partial=0.5),
+    # neighbouring channels in pairs
+    "gptj": Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J),
+    "codegen": Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J),
+    "glm": Family("interleaved", partial=0.5, defaults=HEAD_128),
+    "glm4": Family("interleaved", partial=0.5, defaults=HEAD_128),
+    "cohere": Family("interleaved", theta=5e5),
+    "helium": Family("interleaved", theta=1e5, defaults=HEAD_128),
+    "ernie4_5": Family("interleaved", theta=5e5, defaults=HEAD_128),
+    "ernie4_5_moe": Family("interleaved", theta=5e5),
+    # multi-head latent attention
+    "deepseek_v2": Family("interleaved", latent=True, defaults=LATENT),
+    "deepseek_v3": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),
+    # some layers do not rotate
+    "cohere2": Family("interleaved", still="full_attention", full_every=4, aliases=ROTARY_PCT),
+    "smollm3": Family(theta=2e6, still="no_rope_layers"),
+    "llama4_text": Family("interleaved", theta=5e5, still="no_rope_layers", defaults=HEAD_128),
+    "llama4": Family(text="llama4_text"),
+    "qwen3_next": Family(partial=0.25, other="linear_attention", full_every=4, defaults=HEAD_256),
+    "exaone4": Family(still="full_attention beside sliding", full_every=4),
+    # layer types with parameters of their own
+    "gemma3_text": Family(theta=1e6, by_type=True, local=1e4, full_every=6, defaults=GEMMA_3),
+    "gemma3": Family(text="gemma3_text"),
+    "gemma3n_text": Family(theta=1e6, by_type=True, local=1e4, full_every=5, defaults=HEAD_256),
+    "gemma3n": Family(text="gemma3n_text"),
+    "gemma4_text": Family(
+        theta=1e6, by_type=True, local=1e4, silent=GEMMA_4, full_every=6, full_last=True,
+        defaults={"head_dim": 256, "global_head_dim": 512},
+    ),  # fmt: skip
+    "gemma4": Family(text="gemma4_text"),
+    "olmo3": Family(theta=5e5, by_type=True, full_every=4),
+    "modernbert": Family(theta=160000.0, by_type=True, local=1e4, scaled=BOTH, full_first=3, aliases=BERT_KEYS),
+    "modernbert-decoder": Family(theta=160000.0, by_type=True, local=1e4, scaled=BOTH, full_first=3, aliases=BERT_KEYS),
+    # positions (t, h, w)
+    "qwen2_vl_text": Family(theta=1e6, sections=(16, 24, 24), types=MROPE_TYPES),
+    "qwen2_vl": Family(text="qwen2_vl_text", flat=True),
+    "qwen2_5_vl_text": Family(theta=1e6, sections=(16, 24, 24), types=MROPE_TYPES),
+    "qwen2_5_vl": Family(text="qwen2_5_vl_text", flat=True),
+    "qwen3_vl_text": Family(theta=5e5, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True, defaults=HEAD_128),
+    "qwen3_vl": Family(text="qwen3_vl_text"),
+    "qwen3_vl_moe_text": Family(theta=5e5, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True),
+    "qwen3_vl_moe": Family(text="qwen3_vl_moe_text"),
+    "qwen3_5_text": Family(
+        partial=0.25, sections=(11, 11, 10), in_turn=True, types=MROPE_TYPES, other="linear_attention", full_every=4,
+        defaults=HEAD_256,
+    ),  # fmt: skip
+    "qwen3_5": Family(text="qwen3_5_text"),
+    "qwen3_5_moe_text": Family(
+        partial=0.25, sections=(11, 11, 10), in_turn=True, types=MROPE_TYPES, other="linear_attention", full_every=4,
+        defaults=HEAD_256,
+    ),  # fmt: skip
+    "qwen3_5_moe": Family(text="qwen3_5_moe_text"),
+    "glm4v_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
+    "glm4v": Family(text="glm4v_text"),
+    # a choice between rotation and ALiBi
+    "falcon": Family(),
+}

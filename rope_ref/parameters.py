@@ -1,0 +1,171 @@
+"""The Rope that the rope parameters of a config describe, for the layers of one type.
+
+Older configs have `rope_theta` and `rope_scaling` (with `type`), newer ones `rope_parameters`
+(with `rope_type`), flat or nested by layer type. A null counts as not given, except for
+`truncate`, where transformers takes it for false: it must be true or false.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rope_ref import frequencies, variants
+from rope_ref.families import Family
+from rope_ref.rope import Rope
+from rope_ref.settings import Settings, agreed, number
+
+# rope_type: the variant, the keys it needs, the keys it may have
+TYPES: dict[str, tuple[Callable[..., Rope], set[str], set[str]]] = {
+    "default": (variants.default, set(), set()),
+    "linear": (variants.linear, {"factor"}, set()),
+    "dynamic": (variants.dynamic_ntk, {"factor"}, set()),
+    "yarn": (
+        variants.yarn,
+        {"original_max_position_embeddings"},
+        {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"},
+    ),
+    "longrope": (
+        variants.longrope,
+        {"short_factor", "long_factor", "original_max_position_embeddings"},
+        {"factor", "attention_factor"},
+    ),
+    "llama3": (
+        variants.llama3,
+        {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+        set(),
+    ),
+    "proportional": (variants.proportional, set(), {"factor"}),
+}
+COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+MROPE = {"mrope_section", "mrope_interleaved"}
+ORIGINAL = "original_max_position_embeddings"
+MSCALES = ("short_mscale", "long_mscale")
+
+
+def parameters(settings: Settings, family: Family, kind: str) -> Settings:
+    """The rope parameters of one layer type, whichever the schema, agreed with the keys beside them."""
+    given = agreed("rope_parameters", settings.get("rope_scaling"), settings.get("rope_parameters"))
+    if family.explicit and given is None:
+        raise ValueError("rope_parameters are missing; expected them for this model_type")
+    given = family.silent if given is None or given == {} else given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"rope_parameters are {given!r}; expected a dict")
+    nested = any(str(key).endswith("_attention") for key in given)
+    if nested != family.by_type and given and settings.get("rope_parameters") is not None or nested > family.by_type:
+        how = "a dict for each layer type" if family.by_type else "one dict for all layers"
+        raise ValueError(f"rope_parameters are {given!r}; expected {how}")
+    if nested and not all(isinstance(each, Mapping) for each in given.values()):
+        raise ValueError(f"rope_parameters are {given!r}; expected a dict for each layer type")
+    if nested and kind not in given:
+        raise ValueError(f"rope_parameters have {', '.join(given)}; expected {kind} too")
+    if nested:
+        given = given[kind]
+    elif family.by_type and kind not in family.scaled:
+        given = {}
+    merged = {key: value for key, value in given.items() if value is not None or key == "truncate"}
+    local = family.local is not None and kind == "sliding_attention"
+    outer = {"rope_theta": settings.get("rope_local_base_freq" if local else "rope_theta")}
+    outer["partial_rotary_factor"] = settings.get("partial_rotary_factor")
+    for key in outer:
+        value = agreed(key, outer[key], merged.get(key))
+        merged |= {} if value is None else {key: value}
+    return {"rope_theta": family.local if local else family.theta} | merged
+
+
+def rope_type(given: Settings, family: Family) -> str:
+    """The rope type under its usual name."""
+    names = [given[key] for key in ("rope_type", "type") if key in given] or ["default"]
+    for name in names:
+        if not isinstance(name, str) or name not in family.types:
+            raise ValueError(f"rope_type is {name!r}; expected one of {', '.join(family.types)}")
+    return str(agreed("rope_type", *(family.types[name] for name in names)))
+
+
+def layer_rope(
+    settings: Settings, family: Family, kind: str, head_dim: int, length: int | None, angle_dtype: str
+) -> Rope:
+    """The Rope of the layers of one type."""
+    if kind == "still":
+        return Rope(head_dim, rotary_dim=0)
+    given = parameters(settings, family, kind)
+    name = rope_type(given, family)
+    words = arguments(settings, family, given, name, length)
+    fields = turned(settings, family, given, name, head_dim) | {"angle_dtype": angle_dtype}
+    rope = TYPES[name][0](head_dim, **words, **fields)
+    return over_axes(rope, given, family, fields) if family.sections else rope
+
+
+def arguments(settings: Settings, family: Family, given: Settings, name: str, length: int | None) -> Settings:
+    """What the variant of this rope type is called with, every key accounted for."""
+    _, needed, optional = TYPES[name]
+    needed = needed | (set(MSCALES) if family.mscales and name == "longrope" else set())
+    if ORIGINAL in needed:
+        given = given | {ORIGINAL: agreed(ORIGINAL, settings.get(ORIGINAL), given.get(ORIGINAL))}
+    allowed = needed | optional | COMMON | (MROPE if family.sections else set())
+    for key, value in given.items():
+        if key not in allowed:
+            names = ", ".join(sorted(allowed))
+            raise ValueError(f"{key} is {value!r} in parameters of type {name!r}, which have {names}")
+    for key in sorted(needed):
+        if given.get(key) is None:
+            raise ValueError(f"{key} is missing; parameters of type {name!r} need it")
+    words = {key: checked(key, given[key]) for key in given if key in needed | optional}
+    words["theta"] = number(given, "rope_theta")
+    if name == "dynamic":
+        words["max_position_embeddings"] = number(settings, "max_position_embeddings", whole=True)
+        words["length"] = length or words["max_position_embeddings"]
+    if name == "longrope":
+        words["length"] = length or words[ORIGINAL]
+    if name == "longrope" and family.mscales:
+        scale = [words.pop(key) for key in MSCALES][words["length"] > words[ORIGINAL]]
+        words["attention_factor"] = agreed("attention_factor", words.get("attention_factor"), scale)
+    if name in ("yarn", "longrope") and "factor" not in words:
+        words["factor"] = number(settings, "max_position_embeddings") / words[ORIGINAL]
+    if name == "proportional":
+        words["partial_rotary_factor"] = number(given, "partial_rotary_factor", family.partial or 1.0)
+    return words
+
+
+def turned(settings: Settings, family: Family, given: Settings, name: str, head_dim: int) -> Settings:
+    """Which channels of the head turn, and in which pairs."""
+    fields: Settings = {"pairing": family.pairing}
+    if "rope_interleave" in family.defaults and settings["rope_interleave"] is False:
+        fields["pairing"] = "half-split"
+    part = number(given, "partial_rotary_factor", family.partial or 1.0)
+    if part > 1 or (part != 1 and family.partial is None and name != "proportional"):
+        most = "1" if family.partial is None else "at most 1"
+        raise ValueError(f"partial_rotary_factor is {part!r}; expected {most} for this model_type")
+    if part != 1 and name != "proportional":
+        fields["rotary_dim"] = int(head_dim * part)
+    if family.fixed:
+        fields["rotary_dim"] = number(settings, "rotary_dim", whole=True)
+    if family.latent:
+        fields["rotary_dim"] = number(settings, "qk_rope_head_dim", whole=True)
+        fields["start"] = head_dim - fields["rotary_dim"]
+    return fields
+
+
+def over_axes(rope: Rope, given: Settings, family: Family, fields: Settings) -> Rope:
+    """The Rope whose pairs turn with the axes (t, h, w) of M-RoPE."""
+    if given.get("mrope_interleaved", family.in_turn) is not family.in_turn:
+        raise ValueError(f"mrope_interleaved is {given['mrope_interleaved']!r}; this model_type has {family.in_turn}")
+    section = given.get("mrope_section", family.sections)
+    if not isinstance(section, (list, tuple)) or len(section) != 3 or not all(type(s) is int for s in section):
+        raise ValueError(f"mrope_section is {section!r}; expected three whole numbers")
+    split = frequencies.mrope_interleaved if family.in_turn else frequencies.mrope
+    omega = split(variants.unscaled(rope), section)
+    return variants.turning(omega, rope.head_dim, fields | {"attention_scale": rope.attention_scale})
+
+
+def checked(key: str, value: Any) -> Any:
+    """A rope parameter of the kind its name asks for."""
+    if key == "truncate":
+        if not isinstance(value, bool):
+            raise ValueError(f"truncate is {value!r}; expected true or false")
+        return value
+    if key in ("short_factor", "long_factor"):
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{key} is {value!r}; expected a list of positive numbers")
+        return [number({key: each}, key) for each in value]
+    if key in ("mscale", "mscale_all_dim") and value == 0:  # as good as not given
+        return None
+    return number({key: value}, key)
