@@ -146,13 +146,13 @@ def head_dims(settings: Settings, family: Family, kinds: list[str]) -> list[int]
         if settings.get("head_dim") not in (None, turning, turning + still):
             raise ValueError(f"head_dim is {settings['head_dim']!r}; expected qk_rope_head_dim = {turning}")
         return [turning + still] * len(kinds)
-    if settings.get("head_dim") is not None:
+    if settings.get("head_dim") is not None and not family.derived:
         width = number(settings, "head_dim", whole=True)
     else:
         hidden, heads = (number(settings, key, whole=True) for key in ("hidden_size", "num_attention_heads"))
         if hidden % heads:
             raise ValueError(f"hidden_size is {hidden}; expected a multiple of the {heads} heads, or head_dim")
-        width = hidden // heads
+        width = agreed("head_dim", hidden // heads, settings.get("head_dim"))
     widths = [width] * len(kinds)
     own = settings.get("per_layer_config")
     if own is not None and "global_head_dim" in family.defaults:

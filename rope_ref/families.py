@@ -23,6 +23,7 @@ class Family:
     explicit    a config without rope parameters means none of the usual ones; it is refused
     partial     rotated part of the head where the config is silent; None: all of it, whatever the config
     fixed       nothing but rotary_dim can be chosen (and `rotary`, which is always true)
+    derived     a head is hidden_size / num_attention_heads wide, whatever else the config says
     latent      multi-head latent attention: qk_nope_head_dim channels, then qk_rope_head_dim that rotate
     sections    M-RoPE: the default mrope_section
     in_turn     M-RoPE: the axes take turns
@@ -49,6 +50,7 @@ class Family:
     explicit: bool = False
     partial: float | None = None
     fixed: bool = False
+    derived: bool = False
     latent: bool = False
     sections: tuple[int, ...] = ()
     in_turn: bool = False
@@ -172,5 +174,5 @@ FAMILIES: dict[str, Family] = {
     "glm4v_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
     "glm4v": Family(text="glm4v_text"),
     # a choice between rotation and ALiBi
-    "falcon": Family(),
+    "falcon": Family(derived=True),
 }

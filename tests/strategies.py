@@ -1,13 +1,9 @@
 """Ropes, positions, shapes, strides and dtypes for every property."""
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 
 import rope_ref as rr
-
-settings.register_profile("untimed", deadline=None)  # how long an example takes is no property of the code
-settings.load_profile("untimed")
 
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
 dtypes = st.sampled_from(DTYPES)

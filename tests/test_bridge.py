@@ -17,7 +17,7 @@ def sample(dtype=torch.float64, start=1, pairs=3, **options):
     return [t.to(d).requires_grad_(**options) for t, d in ((x, dtype), (tables[0], kind), (tables[1], kind))]
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(pairings, st.tuples(st.booleans(), st.booleans()).filter(any))
 def test_gradients_of_both_orders(pairing, needed):
     x, cos, sin = sample()

@@ -237,3 +237,11 @@ def test_every_family_has_a_published_config():
     read = {fixture(name)["config"]["model_type"] for name in NAMES}
     read |= {fixture(name)["config"].get("text_config", {}).get("model_type") for name in NAMES}
     assert len(read & set(FAMILIES)) >= 40
+
+
+def test_falcon_heads_are_as_wide_as_its_class_derives():
+    config = dict(model_type="falcon", hidden_size=64, num_attention_heads=4, num_hidden_layers=1, rope_theta=10000.0,
+                  max_position_embeddings=2048)  # fmt: skip
+    assert rr.from_config(config | {"head_dim": 16}) == rr.from_config(config)
+    with pytest.raises(ValueError, match="head_dim is both 16 and 32"):
+        rr.from_config(config | {"head_dim": 32})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rotary_embedding_torch as original
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rope_ref as rr
@@ -83,7 +83,6 @@ def both(words):
     return a, b
 
 
-@settings(deadline=None)
 @given(words(), st.integers(0, 40), st.integers(0, 20), st.sampled_from([None, 0.5, "rows"]))
 def test_rotate_queries_or_keys(words, seq, offset, scale):
     a, b = both(words)
@@ -95,7 +94,6 @@ def test_rotate_queries_or_keys(words, seq, offset, scale):
     close(x, y, parity(t, seq + offset, float(a.freqs.detach().abs().max())) if seq else 0)
 
 
-@settings(deadline=None)
 @given(words(), st.integers(1, 20), st.integers(0, 20), st.integers(0, 5))
 def test_rotate_queries_with_cached_keys(words, new, old, offset):
     a, b = both(words)
@@ -105,7 +103,6 @@ def test_rotate_queries_with_cached_keys(words, new, old, offset):
         close(x, y, parity(torch.cat((q, k), axis), 45, float(a.freqs.detach().abs().max())))
 
 
-@settings(deadline=None)
 @given(words(), st.integers(1, 40))
 def test_xpos(words, seq):
     words |= dict(use_xpos=True, xpos_scale_base=64, num_freqs=words["dim"] // 2)
@@ -119,7 +116,6 @@ def test_xpos(words, seq):
     close(a.get_scale(places), b.get_scale(places), 32 * UNIT["float32"] * 3.5 ** (40 / 64))
 
 
-@settings(deadline=None)
 @given(words(), st.lists(st.integers(1, 5), min_size=1, max_size=3), st.sampled_from([None, "tuple", "tensor"]))
 def test_get_axial_freqs(words, dims, offsets):
     if offsets is not None:
@@ -192,7 +188,6 @@ calls = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(calls, min_size=2, max_size=8), st.sampled_from([32, 8192]))
 def test_the_order_of_calls_never_matters(sequence, most):
     module = ours.RotaryEmbedding(dim=8, cache_max_seq_len=most)
@@ -213,7 +208,6 @@ def test_the_order_of_calls_never_matters(sequence, most):
         assert (np.abs(y.double().numpy() - expected) <= allowed).all()
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.booleans())
 def test_cached_xpos_scores_equal_uncached(keys, queries, before):
     queries, axis = min(queries, keys), -3 if before else -2

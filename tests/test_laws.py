@@ -17,7 +17,7 @@ from tests.strategies import EXAMPLES, normal, places, positions, ropes, seeds
 
 MARGIN = 1 + 2.0**-40
 
-law = settings(deadline=None, max_examples=25)
+law = settings(max_examples=25)
 everywhere = pytest.mark.parametrize("backend, dtype", CASES, ids=[f"{b}-{d}" for b, d in CASES])
 
 

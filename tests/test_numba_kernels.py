@@ -25,7 +25,7 @@ def leading(draw):
     return tuple(lead), tuple(draw(st.sampled_from([1, n])) for n in lead[kept:])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data(), ropes(), leading(), seeds, dtypes, st.sampled_from(["new", "given", "in place"]), st.booleans())
 def test_any_memory_gives_the_specification(data, rope, axes, seed, dtype, where, gather):
     lead, own = axes
@@ -61,7 +61,6 @@ def view_of(copy, view, block):
     return np.lib.stride_tricks.as_strided(at, view.shape, view.strides)
 
 
-@settings(deadline=None)
 @given(pairings, seeds, dtypes)
 def test_inverse_is_the_opposite_angle(pairing, seed, dtype):
     rope, x = rr.Rope(head_dim=72, pairing=pairing), stored(normal(seed, 4, 72), dtype)
@@ -110,7 +109,7 @@ def test_other_channels_keep_every_bit_of_nan():
     assert (y.view(np.uint32)[:, 2:] == 0x7FA00001).all()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(pairings, dtypes, st.sampled_from([(4, 300, 64), (300, 4, 64), (1, 2, 70_000)]))
 def test_parallel_gives_the_bits_of_serial(pairing, dtype, shape):
     x, rope = stored(normal(3, *shape), dtype), rr.Rope(head_dim=shape[-1], pairing=pairing)

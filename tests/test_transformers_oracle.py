@@ -69,7 +69,7 @@ def test_every_rope_type_is_covered():
     assert set(ROPE_INIT_FUNCTIONS) | {"default"} == set(rr.parameters.TYPES)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(rope_parameters(), st.integers(1, 400000))
 def test_every_rope_type(given, length):
     """The same bits, save where the powers of transformers are not correctly rounded."""
@@ -93,7 +93,7 @@ def test_every_rope_type(given, length):
     assert np.array_equal(rope.omega.astype(np.float32)[same], expected.numpy()[same])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(thetas, st.integers(0, 2**31), st.sampled_from([1.0, 1.2079441541679836]))
 def test_angles_have_the_same_bits_and_tables_nearly(theta, start, scale):
     """Given the same frequencies, float32 angles are those of transformers; sines and cosines are one unit away."""
@@ -240,7 +240,7 @@ def any_config(draw):
     return config
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(any_config(), st.integers(0, 5))
 def test_any_config_is_an_error_or_what_transformers_computes(config, layer):
     try:
@@ -260,8 +260,8 @@ def test_any_config_is_an_error_or_what_transformers_computes(config, layer):
         words["num_kv_shared_layers"] = 0
     try:
         theirs = oracle.config_class(config["model_type"])(**words)
-    except StrictDataclassError:
-        return  # transformers refuses it: there is nothing to compare
+    except (StrictDataclassError, ZeroDivisionError):
+        return  # transformers refuses it, or falls over: there is nothing to compare
     check = rr.from_config(theirs, layer, angle_dtype="float32")
     assert check == rope
     if rope.pairs:
