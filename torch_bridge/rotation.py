@@ -36,10 +36,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, pairing: str, start: int = 0)
         raise ValueError(f"cos and sin have shapes {shapes}; expected one that broadcasts to x, {tuple(x.shape)}")
     if pairing not in ("half-split", "interleaved"):
         raise ValueError(f"pairing is {pairing!r}; expected 'half-split' or 'interleaved'")
-    if takes_kernel(x):
+    if not takes_kernel(x):
+        return plain(x, cos, sin, pairing, start)
+    if torch.is_grad_enabled() and (x.requires_grad or cos.requires_grad or sin.requires_grad):
         turned: Tensor = Rotation.apply(x, cos, sin, pairing, start)
         return turned
-    return plain(x, cos, sin, pairing, start)
+    return by_kernel(x, cos, sin, pairing, start)
 
 
 def broadcasts(table: Tensor, x: Tensor) -> bool:
@@ -78,6 +80,13 @@ def plain(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tens
     return torch.cat((x[..., :start], middle.to(x.dtype), x[..., start + 2 * pairs :]), -1)
 
 
+def by_kernel(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tensor:
+    """The same by the kernel, into a new tensor."""
+    out = torch.empty(x.shape, dtype=x.dtype)
+    nk.rotate(*map(_array, (x, cos, sin)), pairing=pairing, start=start, out=_array(out))
+    return out
+
+
 class Rotation(torch.autograd.Function):
     """The kernel, whose gradient is the rotation by the opposite angle."""
 
@@ -86,9 +95,7 @@ class Rotation(torch.autograd.Function):
         learned = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
         ctx.save_for_backward(x if learned else None, cos, sin)
         ctx.pairing, ctx.start = pairing, start
-        out = torch.empty(x.shape, dtype=x.dtype)
-        nk.rotate(*map(_array, (x, cos, sin)), pairing=pairing, start=start, out=_array(out))
-        return out
+        return by_kernel(x, cos, sin, pairing, start)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
