@@ -35,8 +35,9 @@ def run(kind: str, plan: Plan, x: int, out: int, cos: int, sin: int, index: int)
     calls = [(plan.address, x + a, out + b, cos + c, sin + c, index and index + d) for a, b, c, d in plan.starts]
     if index and any(cpu.outside(plan.address, call[-1]) for call in calls):
         return False
-    threads = min(numba.get_num_threads(), plan.items) if plan.size >= SMALL else 1
-    if threads > 1 and not _forked and _entered.acquire(blocking=False):
+    alone = plan.size < SMALL or _forked
+    threads = 1 if alone else min(numba.get_num_threads(), plan.items)
+    if threads > 1 and _entered.acquire(blocking=False):
         try:
             for call in calls:
                 cpu.split(tag, *call, plan.items, threads)
