@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences lint clean
+.PHONY: help install demo test coverage bench differences peers lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -27,6 +27,9 @@ bench: .venv/installed ## speed of the kernels against memory and eager formulas
 
 differences: .venv/installed ## measure what docs/differences.md says
 	@$(BIN)/python -m benchmarks.differences
+
+peers: .venv/installed ## who agrees with whom: docs/peers.md
+	@$(BIN)/python -m tests.peers
 
 lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
