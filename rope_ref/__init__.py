@@ -19,6 +19,8 @@ Read in this order:
 15. ``families``    what is special about each model family
 16. ``parameters``  the Rope that the rope parameters of a config describe
 17. ``configs``     the Rope of a model, read from its config
+18. ``exactness``   how far a correct implementation may be from all this
+19. ``explain``     a model's rotary embedding in words and wavelengths; ``plot``, ``cli``: the command rope-ref
 """
 
 from rope_ref import beyond, cache, long_context, multimodal, positions, shards, variants, video, vision

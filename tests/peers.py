@@ -113,8 +113,8 @@ def by_onnx(run: Callable[[onnx.ModelProto, dict[str, np.ndarray]], np.ndarray])
             raise Absent("no bfloat16 on the CPU")
         rope = case.rope
         node = onnx.helper.make_node(
-            "RotaryEmbedding", ["x", "cos", "sin"], ["y"],
-            interleaved=int(rope.pairing == "interleaved"), rotary_embedding_dim=2 * rope.pairs if rope.rotary_dim else 0,
+            "RotaryEmbedding", ["x", "cos", "sin"], ["y"], interleaved=int(rope.pairing == "interleaved"),
+            rotary_embedding_dim=2 * rope.pairs if rope.rotary_dim else 0,
         )  # fmt: skip
         cos, sin = (t[None] for t in rr.tables(rope, start + np.arange(SEQ), np.float32))
         feeds = {"x": x.astype(np.float32), "cos": cos, "sin": sin}
@@ -171,8 +171,8 @@ EXPLAINED = [
     ("rotary-embedding-torch", ("interleaved",), "bfloat16", FAR,
      "bug: makes positions in the dtype of the queries, so neighbours become one from 256 on"),
     ("mlx", ("default", "interleaved", "partial"), "float32", FAR,
-     "policy: a frequency is the exponential of a float32 logarithm, up to ten units of 2^-24 off where a power "
-     "and a reciprocal are two or three"),
+     "policy: frequencies are computed another way and are up to ten units of 2^-24 off, where a power and a "
+     "reciprocal are two or three"),
     ("transformers", ("longrope",), "float32", ("0", "4,000", "-8"),
      "convention: takes the short list while the farthest position of a call is within the original length; "
      "this Rope is the one of a longer sequence"),

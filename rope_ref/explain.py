@@ -1,0 +1,152 @@
+"""A model's rotary embedding in words, equations and wavelengths: what `rope-ref explain` prints."""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rope_ref import frequencies
+from rope_ref.configs import Layer, layers
+from rope_ref.exactness import UNIT
+from rope_ref.parameters import TYPES
+from rope_ref.rope import Rope
+
+# where the equation of each rope type stands
+EQUATIONS = {
+    "default": frequencies.geometric,
+    "linear": frequencies.linear,
+    "dynamic": frequencies.dynamic_factor,
+    "yarn": frequencies.yarn,
+    "longrope": frequencies.geometric,
+    "llama3": frequencies.by_parts,
+    "proportional": frequencies.proportional,
+}
+
+
+Groups = dict[Layer, list[int]]
+
+
+def grouped(
+    config: object, *, layer: int | None = None, length: int | None = None, angle_dtype: str = "float64"
+) -> Groups:
+    """The layers of a model, or the one named, those of the same Rope together. Errors as in `from_config`."""
+    every = layers(config, length=length, angle_dtype=angle_dtype)
+    if layer is not None and not 0 <= layer < len(every):
+        raise IndexError(f"layer is {layer}; expected 0 to {len(every) - 1}")
+    groups: Groups = {}
+    for index in range(len(every)) if layer is None else [layer]:
+        groups.setdefault(every[index], []).append(index)
+    return groups
+
+
+def explain(groups: Groups) -> str:
+    """What each Rope of a model is, and which layers have it."""
+    return "\n\n".join(_one(one, which) for one, which in groups.items())
+
+
+def _one(one: Layer, which: list[int]) -> str:
+    kind = "" if one.kind in ("full_attention", "still") else f", {one.kind}"
+    title = f"Layer{'s' * (len(which) > 1)} {spans(which)}{kind}"
+    title = f"{title}\n{'=' * len(title)}"
+    if not one.rope.pairs:
+        return f"{title}\nNo rotation."
+    parts = [title, _words(one.rope_type), _facts(one), bands(one.rope, one.theta), limits(one.rope)]
+    return "\n\n".join(parts)
+
+
+def _words(rope_type: str) -> str:
+    """The first paragraph of the variant, and the equation where it stands."""
+    said, equation = TYPES[rope_type][0], EQUATIONS[rope_type]
+    words = f"{rope_type}: {(inspect.getdoc(said) or '').split(chr(10) * 2)[0]}"
+    text = re.split(r"\n+(?:Raises|>>>)", inspect.getdoc(equation) or "")[0]
+    return f"{words}\n\n{equation.__module__}.{equation.__name__}:\n{textwrap.indent(text, '    ')}"
+
+
+def _facts(one: Layer) -> str:
+    rope = one.rope
+    stop = rope.start + 2 * rope.pairs
+    rows = [
+        ("theta", f"{one.theta:g}"),
+        ("channels", f"{rope.start} to {stop - 1} of {rope.head_dim}, {rope.pairs} {rope.pairing} pairs"),
+        ("magnitude", f"{rope.attention_scale:.9g}" + (" (squared in a score)" if rope.attention_scale != 1 else "")),
+        ("angles", rope.angle_dtype),
+    ]
+    if rope.axes is not None:
+        of = [int((rope.omega[:, axis] != 0).sum()) for axis in range(rope.axes)]
+        rows.append(("axes", f"{rope.axes}, with {', '.join(map(str, of))} pairs"))
+    return "\n".join(f"{name:10} {text}" for name, text in rows)
+
+
+def speeds(rope: Rope) -> NDArray[np.float64]:
+    """Radians per position of every pair, whichever axis it turns with, shape (pairs,)."""
+    return rope.omega if rope.axes is None else np.abs(rope.omega).max(-1)
+
+
+def bands(rope: Rope, theta: float) -> str:
+    """A table of wavelengths, 2 pi / w positions, against those of w = theta^(-2i/r).
+
+    A pair is unchanged, stretched (by the most of all), blended (by less), or still.
+    """
+    w = speeds(rope)
+    slowed = np.divide(frequencies.geometric(2 * rope.pairs, theta), w, out=np.full(rope.pairs, np.inf), where=w > 0)
+    most = slowed[np.isfinite(slowed)].max()
+    close = 1e-5  # float32 frequencies differ by less from exact ones
+    names = np.select(
+        [~np.isfinite(slowed), slowed <= 1 + close, slowed >= most * (1 - close)],
+        ["still", "unchanged", "stretched"], "blended",
+    )  # fmt: skip
+    lines = [f"{'band':10} {'pairs':>9}   {'wavelength in positions':26} slowed by"]
+    for name, run in groupby(range(rope.pairs), key=lambda i: str(names[i])):
+        i = list(run)
+        if name == "still":
+            lines.append(f"{name:10} {spans(i):>9}   never turns")
+            continue
+        waves, by = 2 * np.pi / w[i], slowed[i]
+        lines.append(f"{name:10} {spans(i):>9}   {_range(waves):26} {_range(by)}")
+    return "\n".join(lines)
+
+
+def limits(rope: Rope) -> str:
+    """Up to which position angles are as good as exact: their error stays below one rounding of a table.
+
+    An angle p w is computed from a rounded frequency by a rounded product, each off by at most
+    the unit roundoff u of angle_dtype, so that its error is at most 2 u p w, and that of cos and
+    sin no more. A table rounds by its own unit, which the error reaches at p = unit / (2 u w).
+    Whole positions end at 1/u, where neighbours become one.
+    """
+    u, fastest = UNIT[rope.angle_dtype], float(speeds(rope).max())
+    lines = [f"Angles in {rope.angle_dtype} stay within one rounding of a table up to position"]
+    for table in ("float32", "float16", "bfloat16"):
+        lines.append(f"    {table:9} {int(min(UNIT[table] / (2 * u * fastest), 1 / u)):,}")
+    lines.append(f"    and name whole positions up to {int(1 / u):,}")
+    return "\n".join(lines)
+
+
+def decay(rope: Rope, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The score of equal query and key, all pairs of length one, against distance: m^2 mean_i cos(w_i d)."""
+    score: NDArray[np.float64] = np.cos(distances[:, None] * speeds(rope)).mean(-1)
+    return rope.attention_scale**2 * score
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Whole numbers in order, runs shortened.
+
+    >>> spans([0, 1, 2, 5, 7, 8])
+    '0-2, 5, 7-8'
+    """
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _range(values: NDArray[np.float64]) -> str:
+    ends = [f"{v:,.6g}" if v < 1e5 else f"{v:,.0f}" for v in (values.min(), values.max())]
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"

@@ -1,0 +1,131 @@
+"""The command line: what it prints is what `from_config` computes, and what it refuses it names."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rope_ref as rr
+from rope_ref.cli import main
+from rope_ref.exactness import UNIT
+from rope_ref.explain import decay, grouped, spans, speeds
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(name, **changes):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(json.loads((CONFIGS / f"{name}.json").read_text())["config"] | changes))
+        return path
+
+    return write
+
+
+def explained(capsys, *arguments):
+    assert main(["explain", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_llama_3_2(capsys, config):
+    text = explained(capsys, config("llama-3.2-1b"))
+    assert "Layers 0-15" in text and "llama3" in text and "w' = (1 - t) w / s + t w" in text
+    assert "32 half-split pairs" in text and "theta      500000" in text
+    # pair i turns 8192 theta^(-i/32) / (2 pi) times in the trained length: 4 times or more up to i = 14, once to 17
+    rows = {line.split()[0]: line.split()[1] for line in text.splitlines() if line.startswith(("unch", "blend", "str"))}
+    turns = 8192 * 500000.0 ** (-np.arange(32) / 32) / (2 * np.pi)
+    assert rows == {"unchanged": spans(np.flatnonzero(turns >= 4)), "stretched": spans(np.flatnonzero(turns < 1)),
+                    "blended": spans(np.flatnonzero((turns >= 1) & (turns < 4)))}  # fmt: skip
+
+
+def test_layers_that_differ_and_layers_that_do_not_turn(capsys, config):
+    text = explained(capsys, config("gemma-3-1b"))
+    assert "sliding_attention" in text and "theta      10000\n" in text and "theta      1e+06" in text
+    assert "Layers 5, 11, 17, 23\n" in text
+    assert "sliding" not in explained(capsys, config("gemma-3-1b"), "--layer", 5)
+    assert "No rotation." in explained(capsys, config("smollm3-3b"))
+
+
+def test_lengths_choose_the_list(capsys, config):
+    path = config("phi-3-vision-128k")
+    short, long = explained(capsys, path), explained(capsys, path, "--length", 100_000)
+    assert short != long and "longrope" in long
+
+
+def test_axes_and_a_folder(capsys, config):
+    assert "axes       3, with 24, 20, 20 pairs" in explained(capsys, config("qwen3-vl-8b").parent)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in CONFIGS.glob("*.json")))
+def test_every_published_config_is_explained(capsys, config, name):
+    path = config(name)
+    text, ropes = explained(capsys, path), [one.rope for one in grouped(path)]
+    assert text.count("half-split") + text.count("interleaved pairs") == sum(rope.pairs > 0 for rope in ropes)
+
+
+@pytest.mark.parametrize("angle_dtype", ["float32", "float64"])
+def test_angles_up_to_the_limit_are_within_one_rounding(angle_dtype, capsys, config):
+    text = explained(capsys, config("llama-2-7b"), "--angle-dtype", angle_dtype)
+    exact = rr.Rope(128)
+    for line in text.splitlines():
+        if line.strip().startswith(("float32  ", "bfloat16  ", "float16  ")):
+            table, limit = line.split()
+            p = int(limit.replace(",", ""))
+            off = abs(rr.angles(rr.Rope(128, angle_dtype=angle_dtype), p) - rr.angles(exact, p))
+            assert (off <= UNIT[table]).all()
+
+
+def test_decay_is_the_score_of_a_rotated_pair():
+    rope = rr.variants.yarn(16, 4.0, 64)
+    x = np.concatenate([np.ones(8), np.zeros(8)])
+    scores = [rr.rotate(x[None], [d], rope)[0] @ rr.rotate(x[None], [0], rope)[0] / 8 for d in (0, 5, 40)]
+    np.testing.assert_allclose(decay(rope, np.array([0.0, 5, 40])), scores, rtol=0, atol=2.0**-48)
+    assert speeds(rr.variants.mrope(16, (2, 3, 3))).shape == (8,)
+
+
+def test_a_picture(capsys, config, tmp_path):
+    for name in ("llama-3.2-1b", "gemma-3-1b", "smollm3-3b"):
+        file = tmp_path / f"{name}.png"
+        explained(capsys, config(name), "--plot", file)
+        assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_prints_the_function(capsys):
+    assert main(["show", "yarn"]) == 0
+    assert capsys.readouterr().out.startswith("def yarn(")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(rope_scaling={"rope_type": "spiral", "factor": 2.0}), "rope_type is 'spiral'"),
+        (dict(rope_theta=-1.0), "rope_theta is -1.0"),
+        (dict(model_type="nobody"), "model_type is 'nobody'"),
+    ],
+)
+def test_what_is_not_understood_is_named(capsys, config, changes, words):
+    assert main(["explain", str(config("llama-3.2-1b", **changes))]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_other_wrong_usage(capsys, config, tmp_path):
+    assert main(["explain", str(tmp_path / "absent.json")]) == 2
+    assert main(["explain", str(config("llama-3.2-1b")), "--layer", "16"]) == 2
+    assert "layer is 16; expected 0 to 15" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text("{")
+    assert main(["explain", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["explain"])
+    assert ended.value.code == 2
+
+
+def test_the_module_runs_and_imports_numpy_alone():
+    others = "'numba', 'torch', 'hypothesis', 'matplotlib'"
+    code = f"import sys, rope_ref.cli; print([m for m in ({others}) if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-m", "rope_ref", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "explain" in done.stdout
