@@ -1,5 +1,6 @@
 """What a rotary embedding is: a linear map from positions to angles, then planar rotations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -52,8 +53,7 @@ class Rope:
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < (name == "head_dim"):
                 raise ValueError(f"{name} is {value!r}; expected a whole number, not negative")
-        if self.angle_dtype not in ANGLE_DTYPES:
-            raise ValueError(f"angle_dtype is {self.angle_dtype!r}; expected one of {ANGLE_DTYPES}")
+        angle_dtype({"angle_dtype": self.angle_dtype})
         if not (np.isfinite(self.theta) and self.theta > 0):
             raise ValueError(f"theta is {self.theta!r}; expected a positive number")
         if not (np.isfinite(self.attention_scale) and self.attention_scale > 0):
@@ -108,6 +108,14 @@ class Rope:
     def __repr__(self) -> str:
         shown = [f for f in fields(self) if f.name == "head_dim" or getattr(self, f.name) != f.default]
         return f"Rope({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+
+
+def angle_dtype(fields: Mapping[str, Any]) -> str:
+    """The dtype in which a Rope with these fields computes its angles. Raises ValueError for an unknown one."""
+    dtype = fields.get("angle_dtype", "float64")
+    if dtype not in ANGLE_DTYPES:
+        raise ValueError(f"angle_dtype is {dtype!r}; expected one of {', '.join(map(repr, ANGLE_DTYPES))}")
+    return str(dtype)
 
 
 def _frozen(values: Any) -> Any:

@@ -10,10 +10,12 @@ Further fields of `Rope` (start, pairing, angle_dtype, ...) may be given to ever
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from rope_ref import frequencies, video, vision
 from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos, longrope_attention, yarn_attention
-from rope_ref.rope import Rope
+from rope_ref.rope import Rope, angle_dtype
 
 
 def default(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
@@ -43,15 +45,13 @@ def proportional(
     head_dim: int, partial_rotary_factor: float = 1.0, theta: float = 10000.0, factor: float = 1.0, **fields: Any
 ) -> Rope:
     """p-RoPE (arXiv 2410.06205; Gemma 4): the slowest pairs of the whole head stand still."""
-    dtype = Rope(head_dim, **fields).angle_dtype
-    inv_freq = frequencies.proportional(head_dim, partial_rotary_factor, theta, dtype)
+    inv_freq = frequencies.proportional(head_dim, partial_rotary_factor, theta, angle_dtype(fields))
     return turning(frequencies.linear(inv_freq, factor), head_dim, fields)
 
 
 def half_truncated(head_dim: int, theta: float = 1024.0, **fields: Any) -> Rope:
     """The slower half of the pairs stands still, the faster runs from 1 to 1/theta (modded-nanogpt)."""
-    dtype = Rope(head_dim, **fields).angle_dtype
-    return turning(frequencies.half_truncated(head_dim, theta, dtype), head_dim, fields)
+    return turning(frequencies.half_truncated(head_dim, theta, angle_dtype(fields)), head_dim, fields)
 
 
 def linear(head_dim: int, factor: float, theta: float = 10000.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
@@ -162,17 +162,17 @@ def mrope_interleaved(head_dim: int, mrope_section: Sequence[int], theta: float 
 def pixel(head_dim: int, max_freq: float = 10.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
     """Frequencies for coordinates in [-1, 1] (rotary-embedding-torch)."""
     width = head_dim - fields.get("start", 0) if rotary_dim is None else rotary_dim
-    return Rope(head_dim, rotary_dim, inv_freq=tuple(frequencies.pixel(width, max_freq)), **fields)
+    return Rope(head_dim, rotary_dim, inv_freq=frequencies.pixel(width, max_freq), **fields)
 
 
 def constant(head_dim: int, num_freqs: int = 1, **fields: Any) -> Rope:
     """All frequencies one (rotary-embedding-torch)."""
-    return Rope(head_dim, inv_freq=tuple(frequencies.constant(num_freqs)), **fields)
+    return turning(frequencies.constant(num_freqs), head_dim, fields)
 
 
-def custom(head_dim: int, inv_freq: Sequence[float], **fields: Any) -> Rope:
-    """The frequencies given, (pairs,) or (pairs, axes)."""
-    return Rope(head_dim, inv_freq=tuple(inv_freq), **fields)
+def custom(head_dim: int, inv_freq: ArrayLike, **fields: Any) -> Rope:
+    """The frequencies given, (pairs,), (pairs, axes) or (heads, pairs, axes)."""
+    return turning(inv_freq, head_dim, fields)
 
 
 def xpos(head_dim: int, scale_base: float = 512.0, center: float = 0.0, **fields: Any) -> Rope:
@@ -185,8 +185,8 @@ def axial(head_dim: int, axis_dims: Sequence[int], theta: float = 10000.0, **fie
     for width in axis_dims:
         if width < 2 or width % 2:
             raise ValueError(f"axis_dims holds {width}; expected even numbers of at least 2")
-    omega = frequencies.block_diagonal([frequencies.geometric(width, theta) for width in axis_dims])
-    return Rope(head_dim, inv_freq=tuple(map(tuple, omega.tolist())), **fields)
+    blocks = [frequencies.geometric(width, theta, angle_dtype(fields)) for width in axis_dims]
+    return turning(frequencies.block_diagonal(blocks), head_dim, fields)
 
 
 def unscaled(rope: Rope) -> frequencies.Array:
@@ -194,9 +194,9 @@ def unscaled(rope: Rope) -> frequencies.Array:
     return rope.omega.astype(rope.angle_dtype)
 
 
-def turning(omega: frequencies.Array, head_dim: int, fields: dict[str, Any]) -> Rope:
+def turning(omega: ArrayLike, head_dim: int, fields: dict[str, Any]) -> Rope:
     """The Rope that turns with these frequencies."""
-    return Rope(head_dim, inv_freq=tuple(omega.tolist()), **fields)
+    return Rope(head_dim, inv_freq=omega, **fields)
 
 
 CATALOGUE: dict[str, Callable[..., Rope]] = {

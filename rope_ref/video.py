@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from rope_ref.frequencies import Array, block_diagonal, geometric
 from rope_ref.positions import Coordinates, Positions, grid, product, sequence, whole
-from rope_ref.rope import Rope
+from rope_ref.rope import Rope, angle_dtype
 from rope_ref.rotation import angles
 
 
@@ -154,5 +154,5 @@ def _blocks(widths: Sequence[int], theta: float, head_dim: int | None = None, **
     for width in widths:
         if whole("axes_dim", width, least=2) % 2:
             raise ValueError(f"axes_dim holds {width}; expected even numbers, one for each axis")
-    omega = block_diagonal([geometric(width, theta) for width in widths])
+    omega = block_diagonal([geometric(width, theta, angle_dtype(fields)) for width in widths])
     return Rope(sum(widths) if head_dim is None else head_dim, inv_freq=omega, pairing="interleaved", **fields)

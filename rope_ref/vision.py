@@ -22,12 +22,12 @@ from numpy.random import Generator
 
 from rope_ref.frequencies import Array, block_diagonal, geometric
 from rope_ref.positions import Coordinates, Positions, grid, product, sequence, whole
-from rope_ref.rope import Rope
+from rope_ref.rope import Rope, angle_dtype
 
 
 def eva02(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """EVA-02 (arXiv 2303.11331), and timm's RotaryEmbeddingCat: rows then columns, interleaved channels."""
-    return Rope(head_dim, inv_freq=_rows_then_columns(head_dim, theta), pairing="interleaved", **fields)
+    return Rope(head_dim, inv_freq=_rows_then_columns(head_dim, theta, fields), pairing="interleaved", **fields)
 
 
 def eva02_positions(height: int, width: int, pretrained: tuple[int, int] = (16, 16)) -> Coordinates:
@@ -48,7 +48,7 @@ def pixtral(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     Hugging Face pairs channels half-split, which is the default here; Mistral's own code and
     checkpoints interleave them.
     """
-    w = geometric(_quartered(head_dim), theta)
+    w = geometric(_quartered(head_dim), theta, angle_dtype(fields))
     return Rope(head_dim, inv_freq=block_diagonal([w[0::2], w[1::2]]), **fields)
 
 
@@ -57,7 +57,7 @@ def qwen2_vl(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
 
     Positions come from `multimodal.merge_blocks`; frames of a video share them.
     """
-    return Rope(head_dim, inv_freq=_rows_then_columns(head_dim, theta), **fields)
+    return Rope(head_dim, inv_freq=_rows_then_columns(head_dim, theta, fields), **fields)
 
 
 def dinov3(head_dim: int, theta: float = 100.0, **fields: Any) -> Rope:
@@ -65,7 +65,7 @@ def dinov3(head_dim: int, theta: float = 100.0, **fields: Any) -> Rope:
 
     Class and register tokens stand before the patches and are not rotated.
     """
-    return Rope(head_dim, inv_freq=2 * np.pi * _rows_then_columns(head_dim, theta), **fields)
+    return Rope(head_dim, inv_freq=2 * np.pi * _rows_then_columns(head_dim, theta, fields), **fields)
 
 
 def dinov3_positions(height: int, width: int) -> Coordinates:
@@ -86,7 +86,7 @@ def sam2(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     With theta 100 this is the axial RoPE of RoPE-ViT (arXiv 2403.13298). SAM 2 rotates the keys of
     several remembered frames by the same positions, and object pointers not at all.
     """
-    omega = _rows_then_columns(head_dim, theta)[:, ::-1]
+    omega = _rows_then_columns(head_dim, theta, fields)[:, ::-1]
     return Rope(head_dim, inv_freq=omega, pairing="interleaved", **fields)
 
 
@@ -120,14 +120,14 @@ def mixed(head_dim: int, heads: int, generator: Generator, theta: float = 10.0, 
     """
     u = generator.uniform(0, 2 * np.pi, (whole("heads", heads, least=1), 1)) + np.array([0, np.pi / 2])
     direction = np.stack([np.sin(u), np.cos(u)], -1)  # (heads, 2, axes), axes (row, column) = (y, x)
-    speed = geometric(_quartered(head_dim) // 2, theta)
+    speed = geometric(_quartered(head_dim) // 2, theta, angle_dtype(fields))
     omega = (speed[:, None] * direction[:, :, None]).reshape(heads, -1, 2)
     return Rope(head_dim, inv_freq=omega, pairing="interleaved", **fields)
 
 
-def _rows_then_columns(head_dim: int, theta: float) -> Array:
+def _rows_then_columns(head_dim: int, theta: float, fields: dict[str, Any]) -> Array:
     """Omega (d/2, 2): half of the pairs for each axis, both with theta^(-4k/d), k = 0 .. d/4 - 1."""
-    w = geometric(_quartered(head_dim) // 2, theta)
+    w = geometric(_quartered(head_dim) // 2, theta, angle_dtype(fields))
     return block_diagonal([w, w])
 
 

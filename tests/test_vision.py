@@ -207,3 +207,18 @@ def test_heads_that_cannot_be_quartered_say_so(make, head_dim):
 def test_bad_input_says_what_is_wrong(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_float32_frequencies_are_those_of_the_modules():
+    """Computed in float32 in their order; torch's power may be a unit in the last place off, of 2^-23 at most."""
+    config = Qwen2VLVisionConfig(embed_dim=160, num_heads=2)
+    qwen = qwen2_vl.Qwen2VLVisionRotaryEmbedding(config).inv_freq.numpy()
+    rope = rr.vision.qwen2_vl(80, angle_dtype="float32")
+    omega = rope.omega.astype(np.float32)
+    assert np.array_equal(omega.astype(np.float64), rope.omega)
+    np.testing.assert_allclose(omega[:20, 0], qwen, rtol=2.0**-22, atol=0)
+    np.testing.assert_allclose(omega[20:, 1], qwen, rtol=2.0**-22, atol=0)
+    assert not np.array_equal(rope.omega, rr.vision.qwen2_vl(80).omega)
+    for made in (rr.vision.pixtral(16, angle_dtype="float32"), rr.video.wan(24, angle_dtype="float32"),
+                 rr.variants.axial(20, (12, 8), angle_dtype="float32")):  # fmt: skip
+        assert np.array_equal(made.omega.astype(np.float32).astype(np.float64), made.omega)
