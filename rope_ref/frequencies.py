@@ -82,10 +82,13 @@ def linear(inv_freq: ArrayLike, factor: float) -> Array:
 def ntk_theta(theta: float, factor: float, rotary_dim: int) -> float:
     """theta' = theta s^(r/(r-2)), so that the slowest pair is slowed by s exactly (bloc97, NTK-aware).
 
+    A factor below 1 makes it faster. Raises ValueError unless the factor is positive and r above 2.
+
     >>> ntk_theta(10000.0, 1.0, 64)
     10000.0
     """
-    check_factor(factor)
+    if not 0 < factor < math.inf:
+        raise ValueError(f"factor is {factor!r}; expected a positive number")
     if factor == 1:
         return float(theta)
     if rotary_dim <= 2:

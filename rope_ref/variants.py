@@ -65,6 +65,7 @@ def ntk(head_dim: int, factor: float, theta: float = 10000.0, rotary_dim: int | 
 
     Hunyuan's `alpha` is this factor.
     """
+    frequencies.check_factor(factor)
     plain = Rope(head_dim, rotary_dim, theta=theta, **fields)
     return Rope(head_dim, rotary_dim, theta=frequencies.ntk_theta(theta, factor, 2 * plain.pairs), **fields)
 

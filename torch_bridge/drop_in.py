@@ -126,8 +126,8 @@ class RotaryEmbedding(nn.Module):
     def get_seq_pos(
         self, seq_len: int, device: Any = None, dtype: torch.dtype | None = None, offset: float = 0
     ) -> Tensor:
-        """Positions offset .. offset + seq_len - 1 over the interpolation factor; never a half type."""
-        dtype = torch.float32 if dtype is None or dtype in HALVES else dtype
+        """Positions offset .. offset + seq_len - 1 over the interpolation factor; never a half or a whole type."""
+        dtype = torch.float64 if dtype == torch.float64 else torch.float32
         return self._positions(seq_len, torch.device(device or self.device), offset).to(dtype)
 
     def _positions(self, seq_len: int, device: torch.device, offset: float = 0) -> Tensor:
