@@ -11,8 +11,10 @@ or says why it cannot. What a peer computes is judged by the bound that belongs 
     differs     outside all of these: explained in EXPLAINED, or the tests fail
 """
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -151,6 +153,26 @@ def mlx(case: Case, x: np.ndarray, start: int, dtype: str) -> np.ndarray:
         return np.array(y.astype(mx.float32)).astype(np.float64)
 
 
+def vllm(case: Case, x: np.ndarray, start: int, dtype: str) -> np.ndarray:
+    """The operator of vLLM's CPU build, in place on (tokens, heads * head_dim), tables as one row of cos then sin."""
+    kind, rope = getattr(torch, dtype), case.rope
+    cos, sin = (torch.from_numpy(t) for t in rr.tables(rope, start + np.arange(SEQ), np.float32))
+    query = torch.from_numpy(x[0, 0]).to(kind)
+    words = (64, torch.cat((cos, sin), -1).to(kind), rope.pairing == "half-split")
+    torch.ops._C.rotary_embedding(torch.arange(SEQ), query, query.clone(), *words)
+    return query.double().numpy()[None, None]
+
+
+def load_vllm() -> None:
+    """Load the operators without the package around them. Raises ImportError where they are not installed."""
+    found = importlib.util.find_spec("vllm")
+    if found is None or found.origin is None:
+        raise ImportError("vllm is not installed")
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = "_C_AVX512.abi3.so" if "avx512" in flags else "_C_AVX2.abi3.so"
+    torch.ops.load_library(str(Path(found.origin).parent / name))
+
+
 def tensor(x: np.ndarray, dtype: str) -> torch.Tensor:
     return torch.from_numpy(x).to(getattr(torch, dtype))
 
@@ -164,6 +186,9 @@ PEERS = {
     "onnx reference": by_onnx(in_reference),
     "mlx": mlx,
 }
+
+# Peers that are not on every machine: how to load them, and how to call them.
+OPTIONAL = {"vllm": (load_vllm, vllm)}
 
 # Why a peer differs, or raises: peer, cases, dtype, first positions, and whether it is a bug, a policy or a convention.
 FAR = ("4,000", "100,000", "1,000,000")
@@ -188,10 +213,11 @@ def explained() -> set[tuple[str, str, str, str]]:
 def verdict(peer: str, name: str, dtype: str, start: int) -> tuple[str, float]:
     """What the peer computes, in a word, and its largest error."""
     case, positions = CASES[name], start + np.arange(SEQ)
+    rotate = PEERS[peer] if peer in PEERS else OPTIONAL[peer][1]
     x = rounded(normal(0, 1, 1, SEQ, 64), dtype)
     exact = specification(case, x, start)
     try:
-        error = np.abs(PEERS[peer](case, x, start, dtype) - exact)
+        error = np.abs(rotate(case, x, start, dtype) - exact)
     except Absent:
         return "absent", 0.0
     except Exception:  # whatever it raises is its verdict
@@ -208,17 +234,18 @@ def verdict(peer: str, name: str, dtype: str, start: int) -> tuple[str, float]:
     return word, float(error.max())
 
 
-def verdicts() -> dict[tuple[str, str, str, str], tuple[str, float]]:
+def verdicts(peers: Iterable[str] = PEERS) -> dict[tuple[str, str, str, str], tuple[str, float]]:
     return {(peer, case, dtype, label): verdict(peer, case, dtype, start)
-            for peer in PEERS for case in CASES for dtype in DTYPES for label, start in STARTS.items()}  # fmt: skip
+            for peer in peers for case in CASES for dtype in DTYPES for label, start in STARTS.items()}  # fmt: skip
 
 
 def table(found: dict[tuple[str, str, str, str], tuple[str, float]]) -> str:
     """Markdown: a row for each case and first position, a column for each peer, float32 / bfloat16."""
-    lines = [f"| case | from | {' | '.join(PEERS)} |", f"|---|---|{'---|' * len(PEERS)}"]
+    peers = list(dict.fromkeys(peer for peer, *_ in found))
+    lines = [f"| case | from | {' | '.join(peers)} |", f"|---|---|{'---|' * len(peers)}"]
     for case in CASES:
         for start in STARTS:
-            words = (" / ".join(found[peer, case, dtype, start][0] for dtype in DTYPES) for peer in PEERS)
+            words = (" / ".join(found[peer, case, dtype, start][0] for dtype in DTYPES) for peer in peers)
             lines.append(f"| {case} | {start} | {' | '.join(words)} |")
     return "\n".join(lines)
 
@@ -235,6 +262,13 @@ def reasons(found: dict[tuple[str, str, str, str], tuple[str, float]]) -> str:
 def main() -> None:
     found = verdicts()
     print(table(found), reasons(found), sep="\n\n")
+    for name, (load, _) in OPTIONAL.items():
+        try:
+            load()
+        except (ImportError, OSError) as error:
+            print(f"\nleft out: {name} ({error})")
+            continue
+        print(f"\n{table(verdicts([name]))}")
 
 
 if __name__ == "__main__":
