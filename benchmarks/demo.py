@@ -26,7 +26,7 @@ import torch_bridge
 from benchmarks.timing import duration, medians
 from torch_bridge.rotation import rotate
 
-# https://huggingface.co/meta-llama/Llama-3.2-1B: attention as published, fewer layers, bytes for tokens
+# meta-llama/Llama-3.2-1B: attention as published, fewer layers, bytes for tokens
 CONFIG = dict(
     vocab_size=256, hidden_size=2048, intermediate_size=512, num_hidden_layers=2, num_attention_heads=32,
     num_key_value_heads=8, head_dim=64, max_position_embeddings=131072, rms_norm_eps=1e-5,

@@ -53,7 +53,8 @@ def rotate(
     result = np.empty(x.shape, x.dtype) if out is None else out
     if _kind("out", result) != kind:
         raise TypeError(f"out has dtype {result.dtype}; expected {x.dtype}, as x")
-    in_place = _address(result) == _address(x) and result.strides == x.strides
+    addresses = [0 if a is None else a.__array_interface__["data"][0] for a in (x, result, cos, sin, index)]
+    in_place = addresses[0] == addresses[1] and result.strides == x.strides
     loops = plan.make(
         kind, pairing, int(start), bool(inverse), in_place, x.shape, x.strides, result.shape, result.strides,
         cos.shape, sin.shape, cos.strides, None if index is None else (index.shape, index.strides),
@@ -66,7 +67,7 @@ def rotate(
         dense = _bits(x).copy().view(x.dtype)
         rotate(dense, cos, sin, pairing=pairing, start=start, positions=positions, out=dense, inverse=inverse)
         np.copyto(_bits(result), _bits(dense))
-    elif not threads.run(kind, loops, *map(_address, (x, result, cos, sin, index))):
+    elif not threads.run(kind, loops, *addresses):
         assert index is not None
         raise IndexError(f"positions span {index.min()} to {index.max()}; expected 0 to {len(cos) - 1}")
     return result
@@ -115,10 +116,6 @@ def _check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any]
         if array is not None and np.may_share_memory(out, array) and np.shares_memory(out, array):
             wanted = "x itself, or an array apart from it" if name == "x" else "an array apart from it"
             raise ValueError(f"out overlaps {name}; expected {wanted}")
-
-
-def _address(array: NDArray[Any] | None) -> int:
-    return 0 if array is None else array.__array_interface__["data"][0]
 
 
 def _is_dense(array: NDArray[Any]) -> bool:

@@ -29,6 +29,7 @@ def test_every_peer_is_judged_on_something(found):
 
 
 def test_the_page_shows_this_table(found):
+    print(table(found))
     page = PAGE.read_text()
     assert table(found) in page
     assert all(why in page for *_, why in EXPLAINED)
