@@ -81,10 +81,13 @@ def plain(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tens
 
 
 def by_kernel(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tensor:
-    """The same by the kernel, into a new tensor."""
-    out = torch.empty(x.shape, dtype=x.dtype)
-    nk.rotate(*map(_array, (x, cos, sin)), pairing=pairing, start=start, out=_array(out))
-    return out
+    """The same by the kernel, into a new tensor.
+
+    NumPy allocates it, because it asks the system for huge pages: at 64 MiB the first touch of
+    memory otherwise takes longer than the rotation.
+    """
+    out = torch.from_numpy(nk.rotate(*map(_array, (x, cos, sin)), pairing=pairing, start=start))
+    return out.view(x.dtype)
 
 
 class Rotation(torch.autograd.Function):
