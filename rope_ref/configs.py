@@ -84,7 +84,10 @@ def layers(config: object, *, length: int | None = None, angle_dtype: str = "flo
 def load(config: object) -> Settings:
     """The config as a dict."""
     if isinstance(config, (str, os.PathLike)):
-        config = json.loads(Path(config).read_text())
+        try:
+            config = json.loads(Path(config).read_bytes())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"config is {str(config)!r}, which is not JSON: {error}") from error
     if not isinstance(config, Mapping) and hasattr(config, "to_dict"):
         config = config.to_dict()
     if not isinstance(config, Mapping):
