@@ -52,7 +52,7 @@ def _one(one: Layer, which: list[int]) -> str:
     kind = "" if one.kind in ("full_attention", "still") else f", {one.kind}"
     title = f"Layer{'s' * (len(which) > 1)} {spans(which)}{kind}"
     title = f"{title}\n{'=' * len(title)}"
-    if not one.rope.pairs:
+    if not speeds(one.rope).any():
         return f"{title}\nNo rotation."
     parts = [title, _words(one.rope_type), _facts(one), bands(one.rope, one.theta), limits(one.rope)]
     return "\n\n".join(parts)
@@ -89,15 +89,15 @@ def speeds(rope: Rope) -> NDArray[np.float64]:
 def bands(rope: Rope, theta: float) -> str:
     """A table of wavelengths, 2 pi / w positions, against those of w = theta^(-2i/r).
 
-    A pair is unchanged, stretched (by the most of all), blended (by less), or still.
+    A pair is unchanged, stretched (by the most of all), blended (by less), shortened, or still.
     """
     w = speeds(rope)
     slowed = np.divide(frequencies.geometric(2 * rope.pairs, theta), w, out=np.full(rope.pairs, np.inf), where=w > 0)
     most = slowed[np.isfinite(slowed)].max()
     close = 1e-5  # float32 frequencies differ by less from exact ones
     names = np.select(
-        [~np.isfinite(slowed), slowed <= 1 + close, slowed >= most * (1 - close)],
-        ["still", "unchanged", "stretched"], "blended",
+        [~np.isfinite(slowed), slowed < 1 - close, slowed <= 1 + close, slowed >= most * (1 - close)],
+        ["still", "shortened", "unchanged", "stretched"], "blended",
     )  # fmt: skip
     lines = [f"{'band':10} {'pairs':>9}   {'wavelength in positions':26} slowed by"]
     for name, run in groupby(range(rope.pairs), key=lambda i: str(names[i])):

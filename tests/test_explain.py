@@ -56,6 +56,17 @@ def test_lengths_choose_the_list(capsys, config):
     assert short != long and "longrope" in long
 
 
+def test_pairs_that_none_turns_or_that_turn_faster(capsys, config):
+    parameters = {"rope_type": "proportional", "rope_theta": 1e4, "partial_rotary_factor": 0.01}
+    path = config("llama-2-7b", rope_parameters=parameters)
+    assert "No rotation." in explained(capsys, path)
+    factors = {"short_factor": [0.5] * 24 + [1.0] * 24, "long_factor": [1.0] * 24 + [2.0] * 24}
+    scaling = {"rope_type": "longrope", "factor": 2.0} | factors
+    path = config("phi-3-vision-128k", rope_scaling=scaling)
+    text = explained(capsys, path)
+    assert "shortened       0-23" in text and "unchanged      24-47" in text
+
+
 def test_axes_and_a_folder(capsys, config):
     assert "axes       3, with 24, 20, 20 pairs" in explained(capsys, config("qwen3-vl-8b").parent)
 
@@ -118,9 +129,18 @@ def test_other_wrong_usage(capsys, config, tmp_path):
     assert "layer is 16; expected 0 to 15" in capsys.readouterr().err
     (tmp_path / "config.json").write_text("{")
     assert main(["explain", str(tmp_path)]) == 2
+    assert f"config is {str(tmp_path / 'config.json')!r}, which is not JSON" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         main(["explain"])
     assert ended.value.code == 2
+
+
+def test_a_reader_that_leaves_early_is_no_error(config):
+    command = [sys.executable, "-m", "rope_ref", "explain", str(config("llama-2-7b"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        run.stdout.close()  # long before Python has started
+        assert run.stderr.read() == b""
+    assert run.returncode == 0
 
 
 def test_the_module_runs_and_imports_numpy_alone():
