@@ -219,6 +219,25 @@ def test_float32_frequencies_are_those_of_the_modules():
     np.testing.assert_allclose(omega[:20, 0], qwen, rtol=2.0**-22, atol=0)
     np.testing.assert_allclose(omega[20:, 1], qwen, rtol=2.0**-22, atol=0)
     assert not np.array_equal(rope.omega, rr.vision.qwen2_vl(80).omega)
+    config = PixtralVisionConfig(hidden_size=160, num_attention_heads=2, image_size=64, patch_size=8)
+    theirs = pixtral.PixtralVisionRotaryEmbedding(config).inv_freq.numpy()
+    theta = config.rope_parameters["rope_theta"]
+    omega = rr.vision.pixtral(80, theta, angle_dtype="float32").omega.sum(-1)  # each pair turns by one axis
+    np.testing.assert_allclose(omega, theirs, rtol=2.0**-22, atol=0)
+    config = DINOv3ViTConfig(hidden_size=160, num_attention_heads=2, patch_size=4, image_size=16)
+    theirs = dinov3.DINOv3ViTRopePositionEmbedding(config).inv_freq.numpy()
+    omega = rr.vision.dinov3(80, config.rope_theta, angle_dtype="float32").omega[:20, 0]
+    # theirs multiplies the coordinate by 2 pi, ours the frequency: roundings of 2 pi and of the product
+    np.testing.assert_allclose(omega, 2 * np.pi * theirs.astype(np.float64), rtol=2.0**-22 + 2 * 2.0**-24, atol=0)
     for made in (rr.vision.pixtral(16, angle_dtype="float32"), rr.video.wan(24, angle_dtype="float32"),
                  rr.variants.axial(20, (12, 8), angle_dtype="float32")):  # fmt: skip
         assert np.array_equal(made.omega.astype(np.float32).astype(np.float64), made.omega)
+
+
+def test_float32_speeds_of_learned_directions():
+    """Directions are drawn in float64; the speeds along them are those of float32, to a few roundings of a length."""
+    rope, exact = (rr.vision.mixed(80, 3, np.random.default_rng(0), angle_dtype=d) for d in ("float32", "float64"))
+    speed = np.linalg.norm(rope.omega, axis=-1).reshape(3, 2, 20)
+    right = rr.frequencies.geometric(40, 10.0, np.float32).astype(np.float64)
+    np.testing.assert_allclose(speed, np.broadcast_to(right, speed.shape), rtol=8 * 2.0**-53, atol=0)
+    assert not np.array_equal(rope.omega, exact.omega)
