@@ -55,6 +55,10 @@ CASES = {
     "interleaved": Case(rr.variants.default(64, pairing="interleaved")),
     "partial": Case(rr.variants.partial(64, 0.5), {"partial_rotary_factor": 0.5}),
     "linear": Case(rr.variants.linear(64, 4.0), {"rope_type": "linear", "factor": 4.0}),
+    "dynamic": Case(
+        rr.variants.dynamic_ntk(64, 4.0, length=1_000_016, max_position_embeddings=131072),
+        {"rope_type": "dynamic", "factor": 4.0},
+    ),
     "llama3": Case(
         rr.variants.llama3(64, 8.0),
         dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -72,10 +76,6 @@ CASES = {
 
 class Absent(Exception):
     """The peer does not have this."""
-
-
-def specification(case: Case, x: np.ndarray, start: int) -> np.ndarray:
-    return rr.rotate(x, start + np.arange(SEQ), case.rope)
 
 
 def kernels(case: Case, x: np.ndarray, start: int, dtype: str) -> np.ndarray:
@@ -195,9 +195,12 @@ FAR = ("4,000", "100,000", "1,000,000")
 EXPLAINED = [
     ("rotary-embedding-torch", ("interleaved",), "bfloat16", FAR,
      "bug: makes positions in the dtype of the queries, so neighbours become one from 256 on"),
-    ("mlx", ("default", "interleaved", "partial"), "float32", FAR,
-     "policy: frequencies are computed another way and are up to ten units of 2^-24 off, where a power and a "
-     "reciprocal are two or three"),
+    ("mlx", ("default", "interleaved", "partial", "dynamic"), "float32", FAR,
+     "policy: frequencies are exp(-i ln(theta) / n) in float32, up to thirteen units of 2^-24 off, where a power and a "
+     "reciprocal are two or three: the rounded exponent makes nine, the exponential of its CPU code seven to thirteen"),
+    ("transformers", ("dynamic",), "float32", ("0", "4,000", "100,000", "-8"),
+     "convention: the base follows the farthest position of each call; this Rope is the one of a longer sequence"),
+    ("transformers", ("dynamic",), "bfloat16", ("0", "4,000", "100,000", "-8"), "as in float32"),
     ("transformers", ("longrope",), "float32", ("0", "4,000", "-8"),
      "convention: takes the short list while the farthest position of a call is within the original length; "
      "this Rope is the one of a longer sequence"),
@@ -215,20 +218,25 @@ def verdict(peer: str, name: str, dtype: str, start: int) -> tuple[str, float]:
     case, positions = CASES[name], start + np.arange(SEQ)
     rotate = PEERS[peer] if peer in PEERS else OPTIONAL[peer][1]
     x = rounded(normal(0, 1, 1, SEQ, 64), dtype)
-    exact = specification(case, x, start)
     try:
-        error = np.abs(rotate(case, x, start, dtype) - exact)
+        y = rotate(case, x, start, dtype)
     except Absent:
         return "absent", 0.0
     except Exception:  # whatever it raises is its verdict
         return "raises", np.inf
+    return judged(y, x, positions, case.rope, dtype)
+
+
+def judged(y: np.ndarray, x: np.ndarray, positions: np.ndarray, rope: rr.Rope, dtype: str) -> tuple[str, float]:
+    """How near y is to x turned by the Rope, in a word, and its largest error."""
+    error = np.abs(y - rr.rotate(x, positions, rope))
     # float32 frequencies (a power, a reciprocal, a scaling of two or three operations), the position and the product
-    angle = np.abs(positions)[:, None] * np.abs(case.rope.omega) * 8 * 2.0**-24
+    angle = np.abs(positions)[:, None] * np.abs(rope.omega) * 8 * 2.0**-24
     wide = arithmetic(dtype)
     bounds = {
-        "exact": budget(x, positions, case.rope, store=dtype, arithmetic=wide, table=wide, angle=1e-9),
-        "float32": budget(x, positions, case.rope, store=dtype, arithmetic=wide, table=wide, angle=angle),
-        "half": budget(x, positions, case.rope, store=dtype, arithmetic=dtype, table=dtype, angle=angle),
+        "exact": budget(x, positions, rope, store=dtype, arithmetic=wide, table=wide, angle=1e-9),
+        "float32": budget(x, positions, rope, store=dtype, arithmetic=wide, table=wide, angle=angle),
+        "half": budget(x, positions, rope, store=dtype, arithmetic=dtype, table=dtype, angle=angle),
     }
     word = next((word for word, bound in bounds.items() if (error <= bound).all()), "differs")
     return word, float(error.max())
