@@ -6,7 +6,7 @@ import numpy as np
 
 from rope_ref import frequencies
 from rope_ref.configs import Layer
-from rope_ref.explain import decay, spans, speeds
+from rope_ref.explain import decay, speeds
 
 INK, PALE, COLOURS = "#333333", "#999999", ("#0b6e99", "#c4521b", "#4c7a34", "#7a4c91")
 
@@ -22,7 +22,7 @@ def plot(groups: dict[Layer, list[int]], file: str | Path) -> None:
     for (one, which), colour in zip(turning.items(), COLOURS * len(turning), strict=False):
         w = speeds(one.rope)
         pair = np.arange(len(w))
-        label = f"layers {spans(which)}" if len(turning) > 1 else one.rope_type
+        label = f"{one.rope_type}, theta {one.theta:g}, {len(which)} layer{'s' * (len(which) > 1)}"
         waves.plot(pair, 2 * np.pi / frequencies.geometric(2 * len(w), one.theta), "--", color=colour, alpha=0.5)
         waves.plot(pair[w > 0], 2 * np.pi / w[w > 0], "o-", ms=3, color=colour, label=label)
         score.plot(distances, decay(one.rope, distances), color=colour, lw=1, label=label)
