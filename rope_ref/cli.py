@@ -60,11 +60,12 @@ def run_explain(given: argparse.Namespace) -> int:
     path = Path(given.config)
     path = path / "config.json" if path.is_dir() else path
     groups = grouped(path, layer=given.layer, length=given.length, angle_dtype=given.angle_dtype)
-    print(explain(groups))
-    if given.plot:
+    if given.plot:  # first, so that it is there even if the reader of the text leaves early
         from rope_ref.plot import plot
 
         plot(groups, given.plot)
+    print(explain(groups))
+    if given.plot:
         print(f"\ndrawn: {given.plot}")
     return 0
 

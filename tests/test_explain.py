@@ -135,12 +135,13 @@ def test_other_wrong_usage(capsys, config, tmp_path):
     assert ended.value.code == 2
 
 
-def test_a_reader_that_leaves_early_is_no_error(config):
-    command = [sys.executable, "-m", "rope_ref", "explain", str(config("llama-2-7b"))]
+def test_a_reader_that_leaves_early_is_no_error(config, tmp_path):
+    picture = tmp_path / "picture.png"
+    command = [sys.executable, "-u", "-m", "rope_ref", "explain", str(config("llama-2-7b")), "--plot", str(picture)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         run.stdout.close()  # long before Python has started
         assert run.stderr.read() == b""
-    assert run.returncode == 0
+    assert run.returncode == 0 and picture.exists()
 
 
 def test_the_module_runs_and_imports_numpy_alone():
