@@ -13,7 +13,7 @@ help: ## print the targets
 
 install: .venv/installed ## make .venv with pinned versions
 
-demo: .venv/installed ## rotate a Llama's queries and keys in five ways: errors and times
+demo: .venv/installed ## rotate a Llama's queries and keys in six ways: errors and times
 	@$(BIN)/python -m benchmarks.demo
 
 test: .venv/installed ## run every test and every example of the docs

@@ -1,4 +1,4 @@
-"""The main job on real input: a Llama's queries and keys over a text, rotated in five ways.
+"""The main job on real input: a Llama's queries and keys over a text, rotated in six ways.
 
     python -m benchmarks.demo [FILE]
 
@@ -132,7 +132,7 @@ def with_hugging_face(rope: rr.Rope, seq: int, heads: Heads) -> Callable[[], Hea
 
 
 WAYS = {
-    "rope_ref": with_specification,
+    "rope_ref (the reference)": with_specification,
     "numba_kernels": with_kernels,
     "torch_bridge.rotate": with_bridge,
     "torch_bridge.RotaryEmbedding": with_drop_in(torch_bridge),

@@ -43,6 +43,10 @@ def rotate(
     array([[-1.,  1.]])
     """
     kind = _kind("x", x)
+    if not isinstance(pairing, str):
+        raise TypeError(f"pairing is {pairing!r}; expected a name")
+    if not isinstance(inverse, (bool, np.bool_)):
+        raise TypeError(f"inverse is {inverse!r}; expected True or False")
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
         raise TypeError(f"start is {start!r}; expected a whole number")
     arithmetic = np.float64 if kind == "float64" else np.float32
@@ -54,7 +58,8 @@ def rotate(
     if _kind("out", result) != kind:
         raise TypeError(f"out has dtype {result.dtype}; expected {x.dtype}, as x")
     addresses = [0 if a is None else a.__array_interface__["data"][0] for a in (x, result, cos, sin, index)]
-    in_place = addresses[0] == addresses[1] and result.strides == x.strides
+    same = all(a == b for a, b, n in zip(x.strides, result.strides, x.shape, strict=False) if n > 1)
+    in_place = addresses[0] == addresses[1] and result.shape == x.shape and same
     loops = plan.make(
         kind, pairing, int(start), bool(inverse), in_place, x.shape, x.strides, result.shape, result.strides,
         cos.shape, sin.shape, cos.strides, None if index is None else (index.shape, index.strides),
@@ -68,15 +73,15 @@ def rotate(
         rotate(dense, cos, sin, pairing=pairing, start=start, positions=positions, out=dense, inverse=inverse)
         np.copyto(_bits(result), _bits(dense))
     elif not threads.run(kind, loops, *addresses):
-        assert index is not None
-        raise IndexError(f"positions span {index.min()} to {index.max()}; expected 0 to {len(cos) - 1}")
+        given = np.asarray(positions)
+        raise IndexError(f"positions span {given.min()} to {given.max()}; expected 0 to {len(cos) - 1}")
     return result
 
 
 def _kind(name: str, array: Any) -> str:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array")
-    kind = KINDS.get(array.dtype) or ("bfloat16" if array.dtype.name == "bfloat16" else None)
+    kind = KINDS.get(array.dtype) or ("bfloat16" if _is_bfloat16(array) else None)
     if kind is None:
         known = ", ".join(dtype.name for dtype in KINDS)
         raise TypeError(f"{name} has dtype {array.dtype}; expected one of {known}, bfloat16 of ml_dtypes")
@@ -88,7 +93,7 @@ def _kind(name: str, array: Any) -> str:
 def _table(name: str, table: ArrayLike, arithmetic: type) -> NDArray[Any]:
     array = np.asarray(table)
     if array.dtype != arithmetic:
-        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        if array.dtype.kind != "f" and not _is_bfloat16(array):
             raise TypeError(f"{name} has dtype {array.dtype}; expected floating point")
         array = array.astype(arithmetic)
     if array.ndim < 1:
@@ -116,6 +121,10 @@ def _check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any]
         if array is not None and np.may_share_memory(out, array) and np.shares_memory(out, array):
             wanted = "x itself, or an array apart from it" if name == "x" else "an array apart from it"
             raise ValueError(f"out overlaps {name}; expected {wanted}")
+
+
+def _is_bfloat16(array: NDArray[Any]) -> bool:
+    return array.dtype.name == "bfloat16" and array.dtype.isnative
 
 
 def _is_dense(array: NDArray[Any]) -> bool:

@@ -1,8 +1,10 @@
-"""How work is split so that neither threads nor forks can kill the process.
+"""How work is split so that neither threads nor forks that rotate can kill the process.
 
 Numba's workqueue layer aborts when two threads enter it, its OpenMP layer when a forked
 child does. So one caller at a time runs in parallel, the others, and any forked child,
-serially; the numbers are the same.
+serially; the numbers are the same. What other compiled code of the same process does cannot be
+seen from here: its own parallel loops beside a rotation, or before a fork that comes before
+this import, meet the limits of the layer that Numba picked.
 """
 
 import os

@@ -44,9 +44,10 @@ def main(dtype):
             tables = rr.tables(rope, np.arange(5), arithmetic(dtype))
             cos, sin = (fenced(t, at_end) for t in tables)
             index = fenced(np.array([4, 0, 2, 2, 1]), at_end) if gather else None
-            for out in (x, fenced(np.zeros_like(x), at_end)):
-                nk.rotate(x, cos, sin, pairing=pairing, start=start, positions=index, out=out)
-                count += 1
+            for view in (lambda a: a, lambda a: a[::-1], lambda a: a.swapaxes(0, 1), lambda a: a[:, :1, ::-1]):
+                for out in (x, fenced(np.zeros_like(x), at_end)):
+                    nk.rotate(view(x), cos, sin, pairing=pairing, start=start, positions=index, out=view(out))
+                    count += 1
     print(count, "rotations")
 
 

@@ -77,6 +77,24 @@ def test_transforms_and_forward_mode_take_plain_torch():
         assert torch.equal(torch.autograd.forward_ad.unpack_dual(turn(dual)).tangent, turn(tangent))
 
 
+def test_batched_gradients_and_negative_bits():
+    x, cos, sin = sample()
+    y = bridge.rotate(x, cos, sin, pairing="half-split", start=1)
+    upstream = torch.randn(3, *y.shape, dtype=torch.float64)
+    batched = torch.autograd.grad(y, x, upstream, is_grads_batched=True, retain_graph=True)[0]
+    single = [torch.autograd.grad(y, x, u, retain_graph=True)[0] for u in upstream]
+    assert torch.allclose(batched, torch.stack(single), rtol=0, atol=2.0**-48)
+    lazy = torch.complex(x, x).detach().conj().imag
+    assert lazy.is_neg() and torch.equal(bridge.rotate(lazy, cos, sin, pairing="half-split", start=1), -y)
+
+
+def test_tables_of_any_dtype():
+    x, cos, sin = sample(torch.float32)
+    half = [t.bfloat16() for t in (cos, sin)]
+    expected = bridge.rotate(x, half[0].float(), half[1].float(), pairing="half-split", start=1)
+    assert torch.equal(bridge.rotate(x, *half, pairing="half-split", start=1), expected)
+
+
 def test_meta_tensors_give_shapes():
     x, cos, sin = (t.to("meta") for t in sample())
     y = bridge.rotate(x, cos, sin, pairing="half-split", start=1)

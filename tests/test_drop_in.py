@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rotary_embedding_torch as original
 import torch
+import torch.fx.experimental.proxy_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -251,6 +252,30 @@ def test_frequencies_survive_every_way_of_moving_a_module():
                    warm.double(), warm.bfloat16().float(), torch.nn.Sequential(warm).half()[0]):  # fmt: skip
         assert torch.equal(module.rotate_queries_or_keys(t), expected)
     assert len(pickle.dumps(warm)) < 10_000
+    assigned = ours.RotaryEmbedding(dim=64)
+    assigned.load_state_dict({"freqs": fresh.freqs.detach().bfloat16()}, assign=True)
+    assert torch.equal(assigned.rotate_queries_or_keys(t), expected)
+
+
+def test_frequencies_learn_from_when_they_are_asked_to():
+    module, t = ours.RotaryEmbedding(dim=4), torch.randn(1, 5, 4)
+    module.rotate_queries_or_keys(t)
+    module.freqs.requires_grad_(True)
+    module.rotate_queries_or_keys(t).square()[..., 0].sum().backward()
+    assert module.freqs.grad.abs().max() > 0
+
+
+def test_the_default_device_is_not_that_of_the_queries():
+    module, t = ours.RotaryEmbedding(dim=8), torch.randn(1, 5, 8)
+    expected = module.rotate_queries_or_keys(t)
+    with torch.device("meta"):
+        assert torch.equal(module.rotate_queries_or_keys(t), expected)
+
+
+def test_traces():
+    module, t = ours.RotaryEmbedding(dim=8), torch.randn(1, 5, 8)
+    traced = torch.fx.experimental.proxy_tensor.make_fx(lambda t: module.rotate_queries_or_keys(t))(t)
+    assert (traced(t) - module.rotate_queries_or_keys(t)).abs().max() <= parity(t, 5)
 
 
 def test_other_frequencies_take_effect_however_they_arrive():
@@ -266,6 +291,9 @@ def test_other_frequencies_take_effect_however_they_arrive():
     def replaced(module):
         module.freqs = torch.nn.Parameter(other.freqs.detach().clone(), requires_grad=False)
 
+    narrow = ours.RotaryEmbedding(dim=8)
+    narrow.freqs = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    assert torch.equal(narrow.rotate_queries_or_keys(t)[..., 4:], t[..., 4:])
     for change in (loaded, written, replaced):
         module = ours.RotaryEmbedding(dim=8)
         module.rotate_queries_or_keys(t)
@@ -358,6 +386,10 @@ Q = torch.ones(1, 2, 3, 4)
     "error, message, call",
     [
         (ValueError, "dim is 3", lambda: ours.RotaryEmbedding(dim=3)),
+        (TypeError, "dim is 32.0", lambda: ours.RotaryEmbedding(dim=32.0)),
+        (TypeError, "custom_freqs are", lambda: ours.RotaryEmbedding(4, custom_freqs=[1.0, 2.0])),
+        (ValueError, "xpos_scale_base is 0", lambda: ours.RotaryEmbedding(4, use_xpos=True, xpos_scale_base=0)),
+        (ValueError, "seq_dim is 4", lambda: ours.RotaryEmbedding(4).rotate_queries_or_keys(Q, seq_dim=4)),
         (ValueError, "dim is 0", lambda: ours.RotaryEmbedding(dim=0)),
         (ValueError, "freqs_for is 'words'", lambda: ours.RotaryEmbedding(dim=4, freqs_for="words")),
         (ValueError, "interpolate_factor is 0.5", lambda: ours.RotaryEmbedding(dim=4, interpolate_factor=0.5)),

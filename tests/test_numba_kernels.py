@@ -161,6 +161,10 @@ FROZEN.flags.writeable = False
         (ValueError, "cos has leading axes", dict(cos=np.ones((0, 2)), sin=np.ones((0, 2)))),
         (ValueError, "start is 1", dict(start=1)),
         (ValueError, "start is -1", dict(start=-1, cos=C[:, :1], sin=C[:, :1])),
+        (TypeError, "pairing is", dict(pairing=["half-split"])),
+        (TypeError, "inverse is 'no'", dict(inverse="no")),
+        (TypeError, "x has dtype", dict(x=np.ones((3, 4), np.dtype(ml_dtypes.bfloat16).newbyteorder(">")))),
+        (IndexError, "to 18446744073709551615", dict(positions=np.array([0, 1, 2**64 - 1], np.uint64))),
         (TypeError, "start is True", dict(start=True)),
         (TypeError, "start is 0.0", dict(start=0.0)),
         (IndexError, "positions span 0 to 3; expected 0 to 2", dict(positions=np.array([0, 1, 3]))),
@@ -195,14 +199,22 @@ def test_empty_sequences_are_allowed(shape):
     assert nk.rotate(x, table, table, pairing="half-split", out=x) is x
 
 
+def test_the_same_memory_is_in_place_whatever_the_step_of_a_single_row():
+    a = np.ones((3, 5, 4), np.float32)
+    expected = nk.rotate(a[:, :1], C[:1] * 2, C[:1], pairing="half-split")
+    nk.rotate(a[:, :1], C[:1] * 2, C[:1], pairing="half-split", out=a[:, 0][:, None])
+    assert np.array_equal(a[:, :1], expected) and (a[:, 1:] == 1).all()
+
+
 def test_no_pairs_change_nothing():
     assert np.array_equal(nk.rotate(X, C[:, :0], C[:, :0], pairing="interleaved", start=2), X)
 
 
 @pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="this is that run")
 def test_indexing_stays_in_bounds(tmp_path):
+    """Once more as Numba checks it: indices of arrays. Accesses by address are the next test's."""
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "memory or bad"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

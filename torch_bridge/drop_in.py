@@ -58,11 +58,17 @@ class RotaryEmbedding(nn.Module):
         cache_max_seq_len: int = 8192,
     ) -> None:
         super().__init__()
+        if not isinstance(dim, int):
+            raise TypeError(f"dim is {dim!r}; expected a whole number")
         if dim < 2 or dim % 2:
             raise ValueError(f"dim is {dim}; expected an even number of at least 2")
         if not interpolate_factor >= 1:
             raise ValueError(f"interpolate_factor is {interpolate_factor}; expected at least 1")
+        if not xpos_scale_base > 0:
+            raise ValueError(f"xpos_scale_base is {xpos_scale_base}; expected a positive number of positions")
         if custom_freqs is not None:
+            if not isinstance(custom_freqs, Tensor) or custom_freqs.is_complex():
+                raise TypeError(f"custom_freqs are {custom_freqs!r}; expected a real tensor")
             if custom_freqs.ndim != 1:
                 raise ValueError(f"custom_freqs have shape {tuple(custom_freqs.shape)}; expected (pairs,)")
             exact = custom_freqs.detach().to(device="cpu", dtype=torch.float64, copy=True)
@@ -94,7 +100,7 @@ class RotaryEmbedding(nn.Module):
 
     def _omega(self, device: torch.device) -> Tensor:
         """Frequencies in force: the exact ones wherever `freqs` still is what they round to."""
-        if self.learned_freq:
+        if self.freqs.requires_grad or self.freqs.shape != self._exact.shape:
             return self.freqs.to(device, wide(device))
         freqs, exact = self.freqs.detach().to(device, wide(device)), self._exact.to(device, wide(device))
         return torch.where((freqs == exact) | (freqs == exact.float()), exact, freqs)
@@ -106,19 +112,19 @@ class RotaryEmbedding(nn.Module):
         dtype = before.dtype if self.freqs.dtype in HALVES else self.freqs.dtype
         if before.is_meta:
             before = self._exact
-        if dtype != self.freqs.dtype or not self.learned_freq:
+        if dtype != self.freqs.dtype or not self.freqs.requires_grad:
             self.freqs.data = before.to(self.device, dtype)
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """A half-precision checkpoint of the frequencies in force leaves those in force."""
-        loaded = state_dict.get(prefix + "freqs")
+        loaded, dtype = state_dict.get(prefix + "freqs"), self.freqs.dtype
         super()._load_from_state_dict(state_dict, prefix, *args)
         if loaded is not None and loaded.dtype in HALVES and loaded.shape == self._exact.shape:
             exact = self._exact.to(loaded.device)
             same = torch.allclose(loaded.double(), exact, rtol=2 * torch.finfo(loaded.dtype).eps, atol=0)
-            if same and not self.learned_freq:
-                self.freqs.data.copy_(exact)
+            if same and not self.freqs.requires_grad:
+                self.freqs.data = exact.to(dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}  # tables are cheaper to make than to copy or store
@@ -158,7 +164,7 @@ class RotaryEmbedding(nn.Module):
     def _tables(self, seq_len: int, offset: float, t: Tensor, center: float, power: float) -> Tables:
         """cos and sin (seq, pairs) of positions from `offset` on, with the xPos magnitude where power is not 0."""
         stop = offset + seq_len
-        if not (self.cache_if_possible and takes_kernel(t) and not self.learned_freq and power == 0
+        if not (self.cache_if_possible and takes_kernel(t) and not self.freqs.requires_grad and power == 0
                 and isinstance(offset, int) and 0 <= offset and stop <= self.cache_max_seq_len):  # fmt: skip
             positions = self._positions(seq_len, t.device, offset)
             return tables(self._angles(positions), t.dtype, self._zeta(positions, center, power) if power else 1.0)
@@ -188,7 +194,10 @@ class RotaryEmbedding(nn.Module):
         """The tables of t's positions along seq_dim, shaped to broadcast against t."""
         if not t.is_floating_point():
             raise TypeError(f"t has dtype {t.dtype}; expected floating point")
-        axis = (self.default_seq_dim if seq_dim is None else seq_dim) % t.ndim
+        axis = self.default_seq_dim if seq_dim is None else seq_dim
+        if not -t.ndim <= axis < t.ndim:
+            raise ValueError(f"seq_dim is {axis}; expected an axis of t, which has shape {tuple(t.shape)}")
+        axis %= t.ndim
         cos, sin = self._tables(t.shape[axis], offset, t, center, power)
         if axis < t.ndim - 2:
             shape = (t.shape[axis], *(1,) * (t.ndim - 2 - axis), cos.shape[-1])

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import numba_kernels as nk
+from numba_kernels.plan import PAIRINGS
 
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -28,14 +29,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, pairing: str, start: int = 0)
     """
     if not x.is_floating_point():
         raise TypeError(f"x has dtype {x.dtype}; expected floating point")
-    pairs = cos.shape[-1]
-    if start < 0 or start + 2 * pairs > x.shape[-1]:
-        raise ValueError(f"start is {start} with {pairs} pairs; expected a range within {x.shape[-1]} channels")
-    if sin.shape != cos.shape or not broadcasts(cos, x):
+    if x.ndim < 1 or cos.ndim < 1 or sin.shape != cos.shape or not broadcasts(cos, x):
         shapes = f"{tuple(cos.shape)} and {tuple(sin.shape)}"
         raise ValueError(f"cos and sin have shapes {shapes}; expected one that broadcasts to x, {tuple(x.shape)}")
-    if pairing not in ("half-split", "interleaved"):
-        raise ValueError(f"pairing is {pairing!r}; expected 'half-split' or 'interleaved'")
+    pairs, wide = cos.shape[-1], arithmetic(x.dtype)
+    if start < 0 or start + 2 * pairs > x.shape[-1]:
+        raise ValueError(f"start is {start} with {pairs} pairs; expected a range within {x.shape[-1]} channels")
+    if pairing not in PAIRINGS:
+        raise ValueError(f"pairing is {pairing!r}; expected one of {', '.join(map(repr, PAIRINGS))}")
+    cos, sin = cos.to(wide), sin.to(wide)
     if not takes_kernel(x):
         return plain(x, cos, sin, pairing, start)
     if torch.is_grad_enabled() and (x.requires_grad or cos.requires_grad or sin.requires_grad):
@@ -59,6 +61,8 @@ def takes_kernel(x: Tensor) -> bool:
         and x.layout == torch.strided
         and x.dtype in KERNEL_DTYPES
         and not torch._C._are_functorch_transforms_active()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and torch._C._len_torch_dispatch_stack() == 0
         and forward_ad._current_level < 0
     )
 
@@ -72,8 +76,7 @@ def split(x: Tensor, pairing: str, start: int, pairs: int) -> tuple[Tensor, Tens
 
 def plain(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tensor:
     """The same in torch operations, for any device and for the compiler."""
-    pairs, wide = cos.shape[-1], arithmetic(x.dtype)
-    cos, sin = cos.to(wide), sin.to(wide)
+    pairs, wide = cos.shape[-1], cos.dtype
     a, b = (half.to(wide) for half in split(x, pairing, start, pairs)) if pairs else (x[..., :0], x[..., :0])
     turned = (a * cos - b * sin, b * cos + a * sin)
     middle = torch.stack(turned, -1).flatten(-2) if pairing == "interleaved" else torch.cat(turned, -1)
@@ -103,7 +106,7 @@ class Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (x, cos, sin) = grads, ctx.saved_tensors
-        to_x = Rotation.apply(grad, cos, -sin, ctx.pairing, ctx.start) if ctx.needs_input_grad[0] else None
+        to_x = rotate(grad, cos, -sin, pairing=ctx.pairing, start=ctx.start) if ctx.needs_input_grad[0] else None
         if x is None:
             return to_x, None, None, None, None
         a, b = (half.to(cos.dtype) for half in split(x, ctx.pairing, ctx.start, cos.shape[-1]))
@@ -112,5 +115,5 @@ class Rotation(torch.autograd.Function):
 
 
 def _array(t: Tensor) -> Any:
-    t = t.detach()
+    t = t.detach().resolve_neg()
     return t.view(torch.uint16).numpy() if t.dtype == torch.bfloat16 else t.numpy()
