@@ -24,7 +24,7 @@ import numba_kernels as nk
 import rope_ref as rr
 import torch_bridge
 from benchmarks.timing import duration, medians
-from torch_bridge.rotation import rotate
+from torch_bridge.rotation import array, rotate
 
 # meta-llama/Llama-3.2-1B: attention as published, fewer layers, bytes for tokens
 CONFIG = dict(
@@ -86,14 +86,8 @@ def with_specification(rope: rr.Rope, seq: int, heads: Heads) -> Callable[[], He
 
 def with_kernels(rope: rr.Rope, seq: int, heads: Heads) -> Callable[[], Heads]:
     cos, sin = rr.tables(rope, np.arange(seq), np.float32)
-    half = heads[0].dtype == torch.bfloat16
-    arrays = [t.view(torch.uint16).numpy() if half else t.numpy() for t in heads]
-
-    def call() -> Heads:
-        turned = [torch.from_numpy(nk.rotate(a, cos, sin, pairing=rope.pairing)) for a in arrays]
-        return [t.view(torch.bfloat16) for t in turned] if half else turned
-
-    return call
+    arrays, dtype = [array(t) for t in heads], heads[0].dtype
+    return lambda: [torch.from_numpy(nk.rotate(a, cos, sin, pairing=rope.pairing)).view(dtype) for a in arrays]
 
 
 def with_bridge(rope: rr.Rope, seq: int, heads: Heads) -> Callable[[], Heads]:

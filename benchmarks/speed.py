@@ -19,6 +19,7 @@ import numba_kernels as nk
 import rope_ref as rr
 import torch_bridge
 from benchmarks.timing import duration, medians
+from torch_bridge.rotation import array
 
 HEADS, HEAD_DIM = 32, 128
 
@@ -38,7 +39,7 @@ def row(tokens: int, dtype: torch.dtype, pairing: str) -> str:
     x, out = torch.randn(2, 1, HEADS, tokens, HEAD_DIM).to(dtype)
     rope = rr.Rope(HEAD_DIM, pairing=pairing)
     cos, sin = rr.tables(rope, np.arange(tokens), np.float32)
-    a, b = (t.view(torch.uint16).numpy() if dtype == torch.bfloat16 else t.numpy() for t in (x, out))
+    a, b = array(x), array(out)
     wide = [torch.from_numpy(np.concatenate((t, t), -1)).to(dtype) for t in (cos, sin)]
     ours, original = (p.RotaryEmbedding(dim=HEAD_DIM) for p in (torch_bridge, rotary_embedding_torch))
 

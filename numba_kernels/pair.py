@@ -11,7 +11,6 @@ from llvmlite import ir
 
 I16, I32, F32, F64 = ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.DoubleType()
 
-KINDS = ("float64", "float32", "float16", "bfloat16")
 STORED = {"float64": F64, "float32": F32, "float16": I16, "bfloat16": I16}
 ARITHMETIC = {"float64": F64, "float32": F32, "float16": F32, "bfloat16": F32}
 

@@ -10,13 +10,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from rope_ref import frequencies
 from rope_ref.families import FAMILIES, Family
-from rope_ref.parameters import MROPE, layer_rope, parameters, rope_type
+from rope_ref.parameters import MROPE, Layer, read_layer
 from rope_ref.rope import Rope
 from rope_ref.settings import Settings, agreed, listed, number
 
@@ -42,23 +41,11 @@ def from_config(
     Rope(head_dim=64, theta=500000.0)
     """
     each = layers(config, length=length, angle_dtype=angle_dtype)
-    if layer is not None and (isinstance(layer, bool) or not isinstance(layer, (int, np.integer))):
-        raise TypeError(f"layer is {layer!r}; expected a whole number or None")
-    if layer is not None and not 0 <= layer < len(each):
-        raise IndexError(f"layer is {layer}; expected 0 to {len(each) - 1}")
+    check_layer(layer, len(each))
     if layer is None and len({one.rope for one in each}) > 1:
         names = ", ".join(sorted({one.kind for one in each}))
         raise ValueError(f"layer is None, but the layers differ ({names}); name one of the {len(each)}")
     return each[layer or 0].rope
-
-
-class Layer(NamedTuple):
-    """One layer: its type, the rope type of its parameters ("none" where it does not rotate), their theta, its Rope."""
-
-    kind: str
-    rope_type: str
-    theta: float
-    rope: Rope
 
 
 def layers(config: object, *, length: int | None = None, angle_dtype: str = "float64") -> list[Layer]:
@@ -66,19 +53,26 @@ def layers(config: object, *, length: int | None = None, angle_dtype: str = "flo
     settings, family = language_model(load(config))
     check_names(settings, family)
     count = number(settings, "num_hidden_layers", whole=True)
-    if length is not None and (isinstance(length, bool) or not isinstance(length, (int, np.integer))):
-        raise TypeError(f"length is {length!r}; expected a whole number or None")
+    check_whole("length", length)
     if length is not None:
         frequencies.check_length("length", length)
     kinds = layer_types(settings, family, count)
     which = list(zip(kinds, head_dims(settings, family, kinds), strict=True))
-    made = {}
-    for kind, width in dict.fromkeys(which):
-        rope = layer_rope(settings, family, kind, width, length, angle_dtype)
-        given = {} if kind == "still" else parameters(settings, family, kind)
-        name = "none" if kind == "still" else rope_type(given, family)
-        made[kind, width] = Layer(kind, name, given.get("rope_theta", rope.theta), rope)
+    made = {each: read_layer(settings, family, *each, length, angle_dtype) for each in dict.fromkeys(which)}
     return [made[each] for each in which]
+
+
+def check_layer(layer: int | None, count: int) -> None:
+    """Raise TypeError or IndexError unless `layer` is None or the index of one of `count` layers."""
+    check_whole("layer", layer)
+    if layer is not None and not 0 <= layer < count:
+        raise IndexError(f"layer is {layer}; expected 0 to {count - 1}")
+
+
+def check_whole(name: str, value: int | None) -> None:
+    """Raise TypeError unless the value is a whole number or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+        raise TypeError(f"{name} is {value!r}; expected a whole number or None")
 
 
 def load(config: object) -> Settings:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rope_ref import frequencies
-from rope_ref.configs import Layer, layers
+from rope_ref.configs import check_layer, layers
 from rope_ref.exactness import UNIT
-from rope_ref.parameters import TYPES
+from rope_ref.parameters import TYPES, Layer
 from rope_ref.rope import Rope
 
 # where the equation of each rope type stands
@@ -35,8 +35,7 @@ def grouped(
 ) -> Groups:
     """The layers of a model, or the one named, those of the same Rope together. Errors as in `from_config`."""
     every = layers(config, length=length, angle_dtype=angle_dtype)
-    if layer is not None and not 0 <= layer < len(every):
-        raise IndexError(f"layer is {layer}; expected 0 to {len(every) - 1}")
+    check_layer(layer, len(every))
     groups: Groups = {}
     for index in range(len(every)) if layer is None else [layer]:
         groups.setdefault(every[index], []).append(index)

@@ -207,7 +207,11 @@ def block_diagonal(axes: list[Array]) -> Array:
 
 
 def with_ranges(rotations: ArrayLike, freq_ranges: ArrayLike) -> Array:
-    """Learned rotations (..., f) times every range (g): (..., f g) (rotary-embedding-torch)."""
+    """Learned rotations (..., f) times every range (g): (..., f g) (rotary-embedding-torch).
+
+    >>> with_ranges([0.5, 1.0], [1.0, 2.0])
+    array([0.5, 1. , 1. , 2. ])
+    """
     product = np.asarray(rotations, np.float64)[..., None] * np.asarray(freq_ranges, np.float64)
     return product.reshape(*product.shape[:-2], -1)
 

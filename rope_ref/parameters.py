@@ -6,7 +6,7 @@ Older configs have `rope_theta` and `rope_scaling` (with `type`), newer ones `ro
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rope_ref import frequencies, variants
 from rope_ref.families import Family
@@ -80,18 +80,29 @@ def rope_type(given: Settings, family: Family) -> str:
     return str(agreed("rope_type", *(family.types[name] for name in names)))
 
 
-def layer_rope(
+class Layer(NamedTuple):
+    """One layer: its type, the rope type of its parameters ("none" where it does not rotate), their theta, its Rope."""
+
+    kind: str
+    rope_type: str
+    theta: float
+    rope: Rope
+
+
+def read_layer(
     settings: Settings, family: Family, kind: str, head_dim: int, length: int | None, angle_dtype: str
-) -> Rope:
-    """The Rope of the layers of one type."""
+) -> Layer:
+    """What the layers of one type are."""
     if kind == "still":
-        return Rope(head_dim, rotary_dim=0)
+        rope = Rope(head_dim, rotary_dim=0)
+        return Layer(kind, "none", rope.theta, rope)
     given = parameters(settings, family, kind)
     name = rope_type(given, family)
     words = arguments(settings, family, given, name, length)
     fields = turned(settings, family, given, name, head_dim) | {"angle_dtype": angle_dtype}
     rope = TYPES[name][0](head_dim, **words, **fields)
-    return over_axes(rope, given, family, fields) if family.sections else rope
+    rope = over_axes(rope, given, family, fields) if family.sections else rope
+    return Layer(kind, name, given["rope_theta"], rope)
 
 
 def arguments(settings: Settings, family: Family, given: Settings, name: str, length: int | None) -> Settings:

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from rope_ref import frequencies
-from rope_ref.configs import Layer
-from rope_ref.explain import decay, speeds
+from rope_ref.explain import Groups, decay, speeds
 
 INK, PALE, COLOURS = "#333333", "#999999", ("#0b6e99", "#c4521b", "#4c7a34", "#7a4c91")
 
 
-def plot(groups: dict[Layer, list[int]], file: str | Path) -> None:
+def plot(groups: Groups, file: str | Path) -> None:
     """Draw every Rope of a model into `file`, in the format of its ending. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 

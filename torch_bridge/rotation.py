@@ -89,7 +89,7 @@ def by_kernel(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> 
     NumPy allocates it, because it asks the system for huge pages: at 64 MiB the first touch of
     memory otherwise takes longer than the rotation.
     """
-    out = torch.from_numpy(nk.rotate(*map(_array, (x, cos, sin)), pairing=pairing, start=start))
+    out = torch.from_numpy(nk.rotate(*map(array, (x, cos, sin)), pairing=pairing, start=start))
     return out.view(x.dtype)
 
 
@@ -114,6 +114,7 @@ class Rotation(torch.autograd.Function):
         return to_x, (u * a + v * b).sum_to_size(cos.shape), (v * a - u * b).sum_to_size(sin.shape), None, None
 
 
-def _array(t: Tensor) -> Any:
+def array(t: Tensor) -> Any:
+    """The memory of a CPU tensor as the kernels take it: bfloat16 as uint16."""
     t = t.detach().resolve_neg()
     return t.view(torch.uint16).numpy() if t.dtype == torch.bfloat16 else t.numpy()
