@@ -1,0 +1,104 @@
+"""What is plugged in: the ways into somebody's rotary embedding, and what they declare about it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+Call = Callable[..., Any]
+
+ARRAYS = ("numpy", "torch", "jax")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+ANGLES = ("exact", "float32", "recurrence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implementation:
+    """An implementation under test. Every way in is optional, as long as there is one.
+
+    Ways in; x, q and k are arrays of the declared kind, layout and dtype, positions integer arrays
+    (seq,), (batch, seq) or, where the Rope has several axes, with these as a last dimension:
+
+    apply(x, positions) -> y                        the rotation
+    apply_qk(q, k, q_positions, k_positions) -> (q', k')   of a query and a key, which may have fewer heads and other lengths
+    in_place(x, positions) -> x or None             overwrites x
+    into(x, positions, out) -> out or None          writes a given buffer
+    tables(positions) -> (cos, sin)                 (..., pairs), or each entry twice in (..., rotary_dim)
+    frequencies() -> inv_freq or (inv_freq, scale)  (pairs,) and the constant magnitude
+    decode(x, offset) -> y                          x (batch, heads, seq, head_dim) at offset, offset + 1, ...
+    make() -> apply                                 a fresh stateful object, called many times in any order
+    session() -> step                               step(x) takes the next tokens of one sequence and knows where they stand
+    cache() -> object                               a cache of keys: append(k), scores(q), and if it can, evict(start, stop),
+                                                    shift(distance); q stands at the last position that was appended
+    scores(q, k, q_positions, k_positions) -> s     logits (..., q, k), logit_scale <q', k'>, or their softmax
+    shift(keys, positions, distance) -> keys        keys rotated for `positions` moved to `positions + distance`
+    grad(x, positions, upstream) -> dx              the gradient of sum(upstream * apply(x, positions))
+    module() -> torch.nn.Module                     a fresh module; `call(module, x, positions) -> y` rotates with it
+    shard(x, positions, rank, ranks) -> y           what rank holds of the whole (batch, heads, seq, head_dim), rotated
+    position_ids(parts) -> positions                (seq, 3) of parts, each {"text": length} or {"grid": (t, h, w)}, seconds
+                                                    between frames as "seconds"; see `multimodal.position_ids`
+    grid(height, width) -> positions                (height width, axes) of an image's patches, row by row
+    convert(weight) -> weight                       interleaved projection weights (heads head_dim, hidden) made half-split
+    paths                                           name -> another way in with the signature of `apply` that must agree: a
+                                                    fast path, a compiled one, one under autocast, after a device move
+
+    Declarations; None is inferred and reported:
+
+    arrays            "numpy", "torch" or "jax"
+    layout            the axes of x: "bhsd", "bshd", packed "shd" (batch 1, positions (seq,)), flat "bs(hd)", ...
+    heads             heads of x, where the implementation fixes them; (query heads, key heads) for apply_qk
+    dtypes            those of x, of "float32", "bfloat16", "float16", "float64"
+    angle             "exact", "float32", or "recurrence": how angles are computed
+    table             the dtype to which cos and sin are rounded
+    arithmetic        the dtype in which pairs are turned
+    rows              whether positions may differ from row to row
+    negative          whether positions may be negative
+    fractional        whether positions may be floating-point numbers
+    position_dtypes   integer dtypes that positions may have
+    strided           whether x may be a view that is not contiguous
+    max_position      the first position that is beyond its range
+    logit_scale       what scores are multiplied by; 1/sqrt(head_dim) unless given
+    layers            number of layers that a session rotates with one counter; step(x, layer)
+    order             how `shard` splits a sequence: "contiguous" or "zigzag"
+    deviations        bugs that are known and accepted: class ids, or "class:property"
+    time_limit        seconds that one call may take
+    """
+
+    apply: Call | None = None
+    apply_qk: Call | None = None
+    in_place: Call | None = None
+    into: Call | None = None
+    tables: Call | None = None
+    frequencies: Call | None = None
+    decode: Call | None = None
+    make: Call | None = None
+    session: Call | None = None
+    cache: Call | None = None
+    scores: Call | None = None
+    shift: Call | None = None
+    grad: Call | None = None
+    module: Call | None = None
+    call: Call | None = None
+    shard: Call | None = None
+    position_ids: Call | None = None
+    grid: Call | None = None
+    convert: Call | None = None
+    paths: Mapping[str, Call] = field(default_factory=dict)
+
+    arrays: str | None = None
+    layout: str = "bhsd"
+    heads: int | tuple[int, int] | None = None
+    dtypes: tuple[str, ...] | None = None
+    angle: str | None = None
+    table: str | None = None
+    arithmetic: str | None = None
+    rows: bool | None = None
+    negative: bool | None = None
+    fractional: bool | None = None
+    position_dtypes: tuple[str, ...] | None = None
+    strided: bool | None = None
+    max_position: int | None = None
+    logit_scale: float | None = None
+    layers: int = 1
+    order: str = "contiguous"
+    deviations: tuple[str, ...] = ()
+    time_limit: float = 10.0
