@@ -21,9 +21,10 @@ True
 
 from typing import Any
 
-from rope_ref.rope import Rope
+from rope_ref.rope import Rope, variant
 
 
+@variant
 def decoupled(qk_nope_head_dim: int, qk_rope_head_dim: int, pairing: str = "interleaved", **fields: Any) -> Rope:
     """The Rope of a whole head: frequencies of qk_rope_head_dim, on the last channels.
 

@@ -1,8 +1,10 @@
 """What a rotary embedding is: a linear map from positions to angles, then planar rotations."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,13 @@ from rope_ref.magnitude import XPos
 from rope_ref.pairing import check
 
 ANGLE_DTYPES = ("float64", "float32")
+
+
+class Origin(NamedTuple):
+    """The variant that made a Rope, and all that it was given: make(**given) makes it again."""
+
+    make: Callable[..., "Rope"]
+    given: dict[str, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,6 +37,8 @@ class Rope:
     attention_scale  a constant magnitude
     xpos             a magnitude that depends on position, or None
     angle_dtype      "float64", exact; "float32" rounds frequency and angle as most trained models did
+
+    `origin`, which takes no part in equality, says which variant made it, if one did.
 
     Raises ValueError for anything that cannot be rotated.
 
@@ -46,6 +57,7 @@ class Rope:
     attention_scale: float = 1.0
     xpos: XPos | None = None
     angle_dtype: str = "float64"
+    origin: Origin | None = field(default=None, init=False, compare=False)
 
     def __post_init__(self) -> None:
         check(self.pairing)
@@ -106,8 +118,29 @@ class Rope:
         return self if self.xpos is None else replace(self, xpos=self.xpos.inverse)
 
     def __repr__(self) -> str:
-        shown = [f for f in fields(self) if f.name == "head_dim" or getattr(self, f.name) != f.default]
+        given = [f for f in fields(self) if f.init]
+        shown = [f for f in given if f.name == "head_dim" or getattr(self, f.name) != f.default]
         return f"Rope({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+
+
+Given = ParamSpec("Given")
+
+
+def variant(make: Callable[Given, Rope]) -> Callable[Given, Rope]:
+    """Let the Ropes that a function makes remember it, so that what differs from them can be told in its words."""
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def remembered(*args: Given.args, **kwargs: Given.kwargs) -> Rope:
+        rope = replace(make(*args, **kwargs))
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        given |= given.pop("fields", {})
+        object.__setattr__(rope, "origin", Origin(remembered, given))
+        return rope
+
+    return remembered
 
 
 def angle_dtype(fields: Mapping[str, Any]) -> str:

@@ -15,14 +15,16 @@ from numpy.typing import ArrayLike
 from rope_ref import frequencies, video, vision
 from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos, longrope_attention, yarn_attention
-from rope_ref.rope import Rope, angle_dtype
+from rope_ref.rope import Rope, angle_dtype, variant
 
 
+@variant
 def default(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """RoFormer (arXiv 2104.09864): geometric frequencies."""
     return Rope(head_dim, theta=theta, **fields)
 
 
+@variant
 def partial(
     head_dim: int, partial_rotary_factor: float, theta: float = 10000.0, exponent: str = "rotary_dim", **fields: Any
 ) -> Rope:
@@ -41,6 +43,7 @@ def partial(
     return turning(inv_freq, head_dim, fields)
 
 
+@variant
 def proportional(
     head_dim: int, partial_rotary_factor: float = 1.0, theta: float = 10000.0, factor: float = 1.0, **fields: Any
 ) -> Rope:
@@ -49,17 +52,20 @@ def proportional(
     return turning(frequencies.linear(inv_freq, factor), head_dim, fields)
 
 
+@variant
 def half_truncated(head_dim: int, theta: float = 1024.0, **fields: Any) -> Rope:
     """The slower half of the pairs stands still, the faster runs from 1 to 1/theta (modded-nanogpt)."""
     return turning(frequencies.half_truncated(head_dim, theta, angle_dtype(fields)), head_dim, fields)
 
 
+@variant
 def linear(head_dim: int, factor: float, theta: float = 10000.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
     """Position interpolation (arXiv 2306.15595): every frequency divided by `factor`."""
     plain = Rope(head_dim, rotary_dim, theta=theta, **fields)
     return turning(frequencies.linear(unscaled(plain), factor), head_dim, fields)
 
 
+@variant
 def ntk(head_dim: int, factor: float, theta: float = 10000.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
     """NTK-aware (bloc97): theta rescaled so that the slowest pair is interpolated, the fastest not.
 
@@ -70,6 +76,7 @@ def ntk(head_dim: int, factor: float, theta: float = 10000.0, rotary_dim: int | 
     return Rope(head_dim, rotary_dim, theta=frequencies.ntk_theta(theta, factor, 2 * plain.pairs), **fields)
 
 
+@variant
 def dynamic_ntk(
     head_dim: int, factor: float, max_position_embeddings: int, length: int, theta: float = 10000.0,
     rotary_dim: int | None = None, **fields: Any,
@@ -79,6 +86,7 @@ def dynamic_ntk(
     return ntk(head_dim, stretch, theta, rotary_dim, **fields)
 
 
+@variant
 def ntk_by_parts(
     head_dim: int, factor: float, original_max_position_embeddings: int, theta: float = 10000.0,
     alpha: float = 1.0, beta: float = 32.0, rotary_dim: int | None = None, **fields: Any,
@@ -89,6 +97,7 @@ def ntk_by_parts(
     return turning(parts, head_dim, fields)
 
 
+@variant
 def llama3(
     head_dim: int, factor: float, low_freq_factor: float = 1.0, high_freq_factor: float = 4.0,
     original_max_position_embeddings: int = 8192, theta: float = 500000.0, rotary_dim: int | None = None, **fields: Any,
@@ -100,6 +109,7 @@ def llama3(
     )
 
 
+@variant
 def yarn(
     head_dim: int, factor: float, original_max_position_embeddings: int, theta: float = 10000.0,
     beta_fast: float = 32.0, beta_slow: float = 1.0, truncate: bool = True, attention_factor: float | None = None,
@@ -115,6 +125,7 @@ def yarn(
     return turning(inv_freq, head_dim, fields | {"attention_scale": m})
 
 
+@variant
 def dynamic_yarn(head_dim: int, original_max_position_embeddings: int, length: int, **fields: Any) -> Rope:
     """YaRN with the factor that `length` needs: s = max(1, n/L) (jquesnelle/yarn)."""
     frequencies.check_length("length", length)
@@ -123,6 +134,7 @@ def dynamic_yarn(head_dim: int, original_max_position_embeddings: int, length: i
     return yarn(head_dim, factor, original_max_position_embeddings, **fields)
 
 
+@variant
 def longrope(
     head_dim: int, short_factor: Sequence[float], long_factor: Sequence[float], original_max_position_embeddings: int,
     length: int, factor: float | None = None, attention_factor: float | None = None, theta: float = 10000.0,
@@ -149,38 +161,45 @@ def longrope(
     return turning(inv_freq, head_dim, fields | {"attention_scale": attention_factor})
 
 
+@variant
 def mrope(head_dim: int, mrope_section: Sequence[int], theta: float = 10000.0, **fields: Any) -> Rope:
     """M-RoPE (Qwen2-VL, arXiv 2409.12191): positions (t, h, w), one section of the pairs for each."""
     return turning(frequencies.mrope(unscaled(Rope(head_dim, theta=theta, **fields)), mrope_section), head_dim, fields)
 
 
+@variant
 def mrope_interleaved(head_dim: int, mrope_section: Sequence[int], theta: float = 10000.0, **fields: Any) -> Rope:
     """Interleaved M-RoPE (Qwen3-VL): positions (t, h, w), the pairs take them in turn."""
     omega = frequencies.mrope_interleaved(unscaled(Rope(head_dim, theta=theta, **fields)), mrope_section)
     return turning(omega, head_dim, fields)
 
 
+@variant
 def pixel(head_dim: int, max_freq: float = 10.0, rotary_dim: int | None = None, **fields: Any) -> Rope:
     """Frequencies for coordinates in [-1, 1] (rotary-embedding-torch)."""
     width = head_dim - fields.get("start", 0) if rotary_dim is None else rotary_dim
     return Rope(head_dim, rotary_dim, inv_freq=frequencies.pixel(width, max_freq), **fields)
 
 
+@variant
 def constant(head_dim: int, num_freqs: int = 1, **fields: Any) -> Rope:
     """All frequencies one (rotary-embedding-torch)."""
     return turning(frequencies.constant(num_freqs), head_dim, fields)
 
 
+@variant
 def custom(head_dim: int, inv_freq: ArrayLike, **fields: Any) -> Rope:
     """The frequencies given, (pairs,), (pairs, axes) or (heads, pairs, axes)."""
     return turning(inv_freq, head_dim, fields)
 
 
+@variant
 def xpos(head_dim: int, scale_base: float = 512.0, center: float = 0.0, **fields: Any) -> Rope:
     """xPos (arXiv 2212.10554), the Rope of queries; keys take its `.keys`."""
     return Rope(head_dim, xpos=XPos(scale_base, center), **fields)
 
 
+@variant
 def axial(head_dim: int, axis_dims: Sequence[int], theta: float = 10000.0, **fields: Any) -> Rope:
     """One block of `axis_dims[a]` channels for each axis; positions have a last axis of that many."""
     for width in axis_dims:

@@ -14,21 +14,24 @@ from numpy.typing import ArrayLike
 
 from rope_ref.frequencies import Array, block_diagonal, geometric
 from rope_ref.positions import Coordinates, Positions, grid, product, sequence, whole
-from rope_ref.rope import Rope, angle_dtype
+from rope_ref.rope import Rope, angle_dtype, variant
 from rope_ref.rotation import angles
 
 
+@variant
 def wan(head_dim: int = 128, theta: float = 10000.0, **fields: Any) -> Rope:
     """Wan 2.1 (arXiv 2503.20314): widths d - 4 (d // 6), 2 (d // 6), 2 (d // 6)."""
     side = 2 * (whole("head_dim", head_dim, least=2) // 6)
     return _blocks((head_dim - 2 * side, side, side), theta, **fields)
 
 
+@variant
 def hunyuan_video(axes_dim: Sequence[int] = (16, 56, 56), theta: float = 256.0, **fields: Any) -> Rope:
     """HunyuanVideo (arXiv 2412.03603): widths 16, 56, 56 and theta 256. Text tokens are not rotated."""
     return _blocks(axes_dim, theta, **fields)
 
 
+@variant
 def cogvideox(head_dim: int = 64, theta: float = 10000.0, **fields: Any) -> Rope:
     """CogVideoX (arXiv 2408.06072): widths d/4, 3d/8, 3d/8. Text tokens, which come first, are not rotated."""
     if whole("head_dim", head_dim, least=16) % 16:
@@ -60,6 +63,7 @@ def cogvideox_positions(frames: int, height: int, width: int, base: tuple[int, i
     )
 
 
+@variant
 def flux(axes_dim: Sequence[int] = (16, 56, 56), theta: float = 10000.0, **fields: Any) -> Rope:
     """FLUX.1: widths 16, 56, 56; see `flux_positions`."""
     return _blocks(axes_dim, theta, **fields)
@@ -77,6 +81,7 @@ def flux_positions(height: int, width: int, text: int = 0, image: int = 0) -> Po
     return np.concatenate([np.zeros((whole("text", text), 3), np.int64), patches])
 
 
+@variant
 def v_jepa_2(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """V-JEPA 2 (arXiv 2506.09985) as it was meant: three blocks of 2 ((d // 3) // 2) channels, the rest still.
 
@@ -108,6 +113,7 @@ def v_jepa_2_released(x: ArrayLike, positions: ArrayLike, theta: float = 10000.0
     return y
 
 
+@variant
 def golden(
     head_dim: int,
     axes: int,

@@ -22,9 +22,10 @@ from numpy.random import Generator
 
 from rope_ref.frequencies import Array, block_diagonal, geometric
 from rope_ref.positions import Coordinates, Positions, grid, product, sequence, whole
-from rope_ref.rope import Rope, angle_dtype
+from rope_ref.rope import Rope, angle_dtype, variant
 
 
+@variant
 def eva02(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """EVA-02 (arXiv 2303.11331), and timm's RotaryEmbeddingCat: rows then columns, interleaved channels."""
     return Rope(head_dim, inv_freq=_rows_then_columns(head_dim, theta, fields), pairing="interleaved", **fields)
@@ -42,6 +43,7 @@ def eva02_positions(height: int, width: int, pretrained: tuple[int, int] = (16, 
     return np.asarray(grid(height, width) / sizes * pretrained, np.float64)
 
 
+@variant
 def pixtral(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """Pixtral (arXiv 2410.07073): of the frequencies of the whole head, the even ones for rows, the odd for columns.
 
@@ -52,6 +54,7 @@ def pixtral(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     return Rope(head_dim, inv_freq=block_diagonal([w[0::2], w[1::2]]), **fields)
 
 
+@variant
 def qwen2_vl(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """The vision tower of Qwen2-VL, 2.5-VL and 3-VL (arXiv 2409.12191): rows then columns, half-split.
 
@@ -60,6 +63,7 @@ def qwen2_vl(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     return Rope(head_dim, inv_freq=_rows_then_columns(head_dim, theta, fields), **fields)
 
 
+@variant
 def dinov3(head_dim: int, theta: float = 100.0, **fields: Any) -> Rope:
     """DINOv3 (arXiv 2508.10104): angle 2 pi c theta^(-4k/d), k = 0 .. d/4 - 1, rows then columns, half-split.
 
@@ -80,6 +84,7 @@ def dinov3_positions(height: int, width: int) -> Coordinates:
     return product(*(2 * (sequence(size) + 0.5) / max(size, 1) - 1 for size in (height, width)))
 
 
+@variant
 def sam2(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """Memory attention of SAM 2 (arXiv 2408.00714): columns then rows, interleaved channels.
 
@@ -90,6 +95,7 @@ def sam2(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     return Rope(head_dim, inv_freq=omega, pairing="interleaved", **fields)
 
 
+@variant
 def llama4(head_dim: int, theta: float = 10000.0, **fields: Any) -> Rope:
     """The vision encoder of Llama 4: columns then rows, interleaved channels; see `llama4_positions`."""
     return sam2(head_dim, theta, **fields)
@@ -104,6 +110,7 @@ def llama4_positions(height: int, width: int) -> Positions:
     return np.concatenate([grid(height, width) + 1, np.zeros((1, 2), np.int64)])
 
 
+@variant
 def mixed(head_dim: int, heads: int, generator: Generator, theta: float = 10.0, **fields: Any) -> Rope:
     """RoPE-Mixed (arXiv 2403.13298) as it starts: angle = w_x x + w_y y, a dense Omega for each head.
 

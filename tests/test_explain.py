@@ -107,7 +107,7 @@ def test_a_picture(capsys, config, tmp_path):
 
 def test_show_prints_the_function(capsys):
     assert main(["show", "yarn"]) == 0
-    assert capsys.readouterr().out.startswith("def yarn(")
+    assert capsys.readouterr().out.startswith("@variant\ndef yarn(")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""Calling other people's code: with a time limit, and with an error turned into a sentence."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Failed(Exception):
+    """A call that raised, hung, or gave back what no rotation gives back; the message says which."""
+
+
+class Caller:
+    """Runs functions in a thread of its own, so that one that hangs can be left behind."""
+
+    def __init__(self, time_limit: float) -> None:
+        self.time_limit = time_limit
+        self.hung: set[object] = set()
+        self._start()
+
+    def _start(self) -> None:
+        self.work: queue.Queue[Any] = queue.Queue()
+        self.done: queue.Queue[Any] = queue.Queue()
+        threading.Thread(target=_serve, args=(self.work, self.done), daemon=True).start()
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        """function(*args). Raises Failed where it raises, or takes longer than the limit; then never calls it again."""
+        if function in self.hung:
+            raise Failed("was left out, since an earlier call did not end")
+        self.work.put((function, args))
+        try:
+            result, error = self.done.get(timeout=self.time_limit)
+        except queue.Empty:
+            self.hung.add(function)
+            self._start()
+            raise Failed(f"did not end within {self.time_limit:g} s") from None
+        if error is not None:
+            text = " ".join(str(error).split())
+            raise Failed(f"raised {type(error).__name__}: {text[:300]}") from error
+        return result
+
+
+def _serve(work: "queue.Queue[Any]", done: "queue.Queue[Any]") -> None:
+    while True:
+        function, args = work.get()
+        try:
+            done.put((function(*args), None))
+        except BaseException as error:  # noqa: BLE001 - also what would end the interpreter: it is somebody else's code
+            done.put((None, error))

@@ -1,0 +1,291 @@
+"""The check: interview, properties, diagnosis, report."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rope_ref.conformance import attention, contract, laws, parts, state, training
+from rope_ref.conformance.diagnosis import Diagnosis, Observation, closest, diagnose, passing_through, where
+from rope_ref.conformance.falsify import Falsified, falsify
+from rope_ref.conformance.implementation import Implementation
+from rope_ref.conformance.interview import Facts, find_accuracy, interview
+from rope_ref.conformance.probes import Probe
+from rope_ref.conformance.properties import POINTWISE, Property
+from rope_ref.conformance.reading import Reading, read
+from rope_ref.conformance.report import Finding, Outcome, Report
+from rope_ref.conformance.snippet import snippet
+from rope_ref.conformance.subject import Ropes, Subject
+
+EXAMPLES = {"quick": 12, "normal": 60, "deep": 600}
+Progress = Any
+
+
+def check(apply: Any, rope: Ropes, *, budget: str = "normal", seed: int = 0, progress: Progress = None, **words: Any) -> Report:
+    """Check an implementation against the specification.
+
+    apply     `apply(x, positions) -> y`, or an `Implementation`
+    rope      a Rope; a function length -> Rope where it depends on the length of the sequence; or a list with the
+              Rope of each layer, then apply(x, positions, layer)
+    budget    "quick", under ten seconds; "normal", a minute; "deep"
+    seed      which cases are drawn
+    progress  called with (property, done, total)
+    words     further ways in, and declarations: see `Implementation`
+
+    Raises ValueError or TypeError for wrong usage; never for what the implementation does.
+    """
+    if budget not in EXAMPLES:
+        raise ValueError(f"budget is {budget!r}; expected one of {', '.join(map(repr, EXAMPLES))}")
+    one = apply if isinstance(apply, Implementation) else Implementation(apply=apply)
+    return Check(Subject(completed(replace(one, **words)), rope), budget, seed, progress).run()
+
+
+def completed(one: Implementation) -> Implementation:
+    """With the ways in that follow from others."""
+    if one.module is not None and one.call is not None and one.apply is None:
+        module, call = one.module, one.call
+        made = one.make or (lambda: _bound(call, module()))
+        held: list[Any] = []
+
+        def apply(x: Any, positions: Any) -> Any:
+            if not held:
+                held.append(module())
+            return call(held[0], x, positions)
+
+        one = replace(one, apply=apply, make=made, arrays=one.arrays or "torch")
+    ways = (f for name, f in vars(one).items() if callable(f))
+    if not any(ways) and not one.paths:
+        raise ValueError("no way in is given; expected at least one, such as apply")
+    return one
+
+
+def _bound(call: Any, module: Any) -> Any:
+    return lambda x, positions: call(module, x, positions)
+
+
+@dataclass
+class Check:
+    """One run, from the first question to the report."""
+
+    subject: Subject
+    budget: str = "normal"
+    number: int = 0
+    progress: Progress = None
+    findings: list[Finding] = field(default_factory=list)
+    remarks: list[Finding] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    evidence: dict[str, list[Observation]] = field(default_factory=dict)
+    reading: Reading | None = None
+
+    def run(self) -> Report:
+        began = time.monotonic()
+        subject, one = self.subject, self.subject.implementation
+        self.facts = interview(subject)
+        inferred = self.inferred()
+        plan = list(self.plan())
+        for done, (way, prop) in enumerate(plan):
+            if self.progress:
+                self.progress(prop.name if way == "apply" else f"{way}: {prop.name}", done, len(plan))
+            self.try_property(way, prop)
+            if prop.name == "repeatable":
+                self.find_accuracies(way)
+            if prop.name == POINTWISE[-1].name:  # what was found in one way is not expected of the next
+                subject.mutations = subject.mutations if way == "apply" else ()
+        known = [self.known(f) for f in self.findings]
+        computes = self.reading.text if self.reading else ()
+        del one
+        return Report(tuple(known), tuple(self.remarks), tuple(self.outcomes), inferred, computes, time.monotonic() - began)
+
+    def plan(self) -> Iterable[tuple[str, Property]]:
+        """What is tried, through which way in, the plainest first."""
+        for way in self.subject.ways():
+            yield way, contract.CONTRACT[0]
+            for prop in POINTWISE:
+                yield way, prop
+            for prop in contract.CONTRACT[1:]:
+                yield way, prop
+            if way == "apply":
+                for prop in laws.LAWS:
+                    yield way, prop
+        for prop in (*state.STATE, *attention.ATTENTION, *parts.PARTS, *training.TRAINING):
+            yield prop.name, prop
+
+    def inferred(self) -> dict[str, Any]:
+        facts = self.facts
+        for text in facts.remarks:
+            self.remarks.append(Finding("", "interview", "apply", f"not taken: {text}", severity="remark"))
+        return {
+            "arrays": self.subject.kind, "dtypes": facts.dtypes, "rows": facts.rows, "negative": facts.negative,
+            "fractional": facts.fractional, "strided": facts.strided, "position_dtypes": facts.position_dtypes,
+            "reach": facts.reach,
+        }  # fmt: skip
+
+    def find_accuracies(self, way: str) -> None:
+        """How exact the answers are in every dtype; said as a remark where less than exact."""
+        self.subject.mutations = ()
+        self.subject.accuracy = {}
+        for dtype in self.facts.dtypes:
+            level = find_accuracy(self.subject, way, dtype, self.facts)
+            if level is None:
+                continue
+            self.subject.accuracy[dtype] = level
+            one = self.subject.implementation
+            wide = "float64" if dtype == "float64" else "float32"
+            if level.table != wide and one.table is None:
+                text = f"in {dtype}, cos and sin are rounded to {level.table}"
+                text += f" and pairs are turned in {level.arithmetic}" if level.arithmetic != wide else ""
+                self.remarks.append(Finding("TABDT", "accuracy", way, text, severity="remark"))
+            if level.angle != "exact" and one.angle is None and level.table == wide:
+                text = f"in {dtype}, angles are of {'float32' if level.angle == 'float32' else 'float32 by recurrence'}"
+                self.remarks.append(Finding("ANGDT", "accuracy", way, text, severity="remark"))
+
+    def try_property(self, way: str, prop: Property) -> None:
+        began = time.monotonic()
+        subject = self.subject
+        why = prop.skip(subject, self.facts)
+        if not why and way == "decode" and prop.name in ("positions", "rows", "position dtypes", "fractional positions",
+                                                         "negative positions"):  # fmt: skip
+            why = "decode takes an offset"
+        if not why and prop in laws.LAWS and any(f.way == "apply" and f.severity == "bug" for f in self.findings):
+            why = "a bug is known already"
+        if why:
+            self.outcomes.append(Outcome(prop.name, way, prop.reason, "skipped", why))
+            return
+        if way == "decode":
+            prop = replace(prop, draw=_consecutive(prop.draw))
+        found = falsify(subject, way, prop, self.facts, examples=EXAMPLES[self.budget], number=self.number)
+        evidence = self.evidence.setdefault(way, [])
+        if not isinstance(found, Falsified):
+            evidence += found[:6]
+            self.outcomes.append(Outcome(prop.name, way, prop.reason, "passed", "", time.monotonic() - began))
+            return
+        note = self.explain(way, prop, found)
+        evidence += found.observations
+        self.outcomes.append(Outcome(prop.name, way, prop.reason, "failed", note, time.monotonic() - began))
+
+    def explain(self, way: str, prop: Property, found: Falsified) -> str:
+        """Turn a failure into a finding, unless it follows from one that is known; a note for the outcome."""
+        deviation = found.trial.deviation
+        assert deviation is not None
+        earlier = [f for f in self.findings if f.way == way]
+        if np.isinf(deviation.error) and "not finite" not in deviation.text:
+            if not found.trial.bug:
+                return self.refused(way, prop, found, earlier)
+        if found.trial.bug:
+            return self.add(way, prop, found, found.trial.bug, found.trial.text or deviation.text, ())
+        channel = passing_through(found.observations) if not self.subject.mutations else None
+        if channel is not None and prop.names in (None, ("ROTDIM",)):
+            text = f"channel {channel} should pass through and does not"
+            named = diagnose(self.subject, found.observations, names=("ROTDIM",))
+            return self.add(way, prop, found, "ROTDIM", named.text if named else text, named.mutations if named else ())
+        diagnosis = self.diagnose(way, prop, found)
+        if diagnosis is not None:
+            return self.named(way, prop, found, diagnosis, earlier)
+        if earlier:
+            return f"may follow from {earlier[0].bug}"
+        text = where(found.observations)
+        near = closest(found.observations)
+        bug = prop.bug
+        if way == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
+            bug, near = "NOOP", "part of out is not written"
+        told = "; ".join(filter(None, (deviation.text, text, near)))
+        return self.add(way, prop, found, bug, told, ())
+
+    def diagnose(self, way: str, prop: Property, found: Falsified) -> Diagnosis | None:
+        subject, seen = self.subject, found.observations
+        if prop.names == ():
+            return None
+        everything = [*seen, *self.evidence.get(way, [])]
+        known = subject.mutations
+        if known:  # one explanation of all that was seen is plainer than two
+            again = [o._replace(right=False) if not o.right else o for o in everything]
+            subject.mutations = ()
+            whole = diagnose(subject, again, names=prop.names, seconds=0.0)
+            subject.mutations = known
+            if whole is not None and whole.covers in ("all", "wrong ones"):
+                self.findings = [f for f in self.findings if f.way != way or f.property != "agreement"]
+                return whole
+        diagnosis = diagnose(subject, everything, names=prop.names, base=known, seconds=0.0)
+        if diagnosis is None and not known and prop.names is None:
+            if self.reading is None and "apply" in subject.ways() and way in ("apply", "decode"):
+                self.reading = read(self.turn, subject.rope)
+            diagnosis = diagnose(
+                subject, everything, reading=self.reading, seconds={"quick": 2.0, "normal": 6.0, "deep": 60.0}[self.budget]
+            )
+        return diagnosis
+
+    def turn(self, x: Any, positions: Any) -> Any:
+        """One head of tokens through the implementation, for reading it off."""
+        heads = self.facts.heads[0]
+        probe = Probe(1, heads, tuple(map(tuple, positions.tolist())) if positions.ndim > 1 else tuple(positions.tolist()))
+        wide = np.broadcast_to(x, (1, heads, *x.shape)).copy()
+        way = "apply" if "apply" in self.subject.ways() else next(iter(self.subject.ways()))
+        answer = self.subject.ask(way, replace(probe, dtype=self.facts.dtypes[0]), wide)
+        return None if answer.y is None else answer.y[0, 0]
+
+    def named(self, way: str, prop: Property, found: Falsified, diagnosis: Diagnosis, earlier: list[Finding]) -> str:
+        fresh = [m for m in diagnosis.mutations if m not in self.subject.mutations]
+        text = diagnosis.text
+        condition = where(found.observations)
+        notes = []
+        for mutation in fresh:
+            said = mutation.text if len(fresh) > 1 else text
+            notes.append(self.add(way, prop, found, mutation.bug, f"{said}{f' ({condition})' if condition else ''}", ()))
+        if diagnosis.covers in ("all", "pair"):
+            self.subject.mutations = diagnosis.mutations
+        return "; ".join(notes)
+
+    def refused(self, way: str, prop: Property, found: Falsified, earlier: list[Finding]) -> str:
+        """A call that raised: a bug where the implementation says it can do this, else a limit."""
+        deviation = found.trial.deviation
+        assert deviation is not None
+        if earlier:
+            return f"may follow from {earlier[0].bug}"
+        if not prop.declared(self.subject):
+            self.remarks.append(Finding("", prop.name, way, f"not taken: {deviation.text}", severity="remark"))
+            return deviation.text
+        bug = prop.bug
+        if bug == "UNKNOWN" and widths_clash(deviation.text, self.subject):
+            bug = "ROTDIM"
+        return self.add(way, prop, found, bug, deviation.text, ())
+
+    def add(self, way: str, prop: Property, found: Falsified, bug: str, text: str, mutations: tuple[Any, ...]) -> str:
+        deviation = found.trial.deviation
+        assert deviation is not None
+        if any(f.bug == bug and (f.explanation == text or f.way == way) for f in self.findings):
+            return f"the same: {bug}"
+        self.findings.append(Finding(
+            bug, prop.name, way, text, snippet(self.subject, way, found.case), "bug", deviation.error, deviation.bound,
+            {"deviation": deviation.text, "reason": prop.reason},
+        ))  # fmt: skip
+        if mutations and not self.subject.mutations:
+            self.subject.mutations = mutations
+        return bug
+
+    def known(self, finding: Finding) -> Finding:
+        declared = self.subject.implementation.deviations
+        accepted = finding.bug in declared or f"{finding.bug}:{finding.property}" in declared
+        return replace(finding, severity="known") if accepted else finding
+
+
+def widths_clash(text: str, subject: Subject) -> bool:
+    """Whether an error speaks of two widths, one the head's and one that of its turned channels."""
+    rope, said = subject.rope, {int(n) for n in "".join(c if c.isdigit() else " " for c in text).split()}
+    whole, turned = {rope.head_dim, rope.head_dim // 2}, {2 * rope.pairs, rope.pairs}
+    return 2 * rope.pairs < rope.head_dim and bool(said & whole) and bool(said & turned)
+
+
+def _consecutive(draw: Any) -> Any:
+    """The same cases with tokens one behind the other, as decoding has them."""
+
+    def consecutive(subject: Subject, facts: Facts) -> Any:
+        def follow(case: tuple[Probe, ...]) -> tuple[Probe, ...]:
+            return tuple(
+                replace(p, positions=tuple((p.where.min() + np.arange(p.where.shape[-1])).tolist())) for p in case
+            )  # fmt: skip
+
+        return draw(subject, facts).map(follow)
+
+    return consecutive

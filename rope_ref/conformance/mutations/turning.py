@@ -1,0 +1,169 @@
+"""Wrong formulas: which numbers are combined, with which sign, and what becomes of the result."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from rope_ref.conformance.arrays import Array
+from rope_ref.conformance.model import Context, Mutation
+from rope_ref.pairing import channels
+from rope_ref.rope import Rope
+from rope_ref.rotation import turn
+
+Pair = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
+
+# (a, b, cos, sin) -> (a', b'), where a' = a cos - b sin and b' = a sin + b cos are right
+FORMULAS: dict[str, Pair] = {
+    "it turns the other way: the angle is -phi": lambda a, b, c, s: (a * c + b * s, b * c - a * s),
+    "cos and sin are exchanged": lambda a, b, c, s: (a * s - b * c, a * c + b * s),
+    "both sines are added: no rotation": lambda a, b, c, s: (a * c + b * s, a * s + b * c),
+    "both sines are subtracted: no rotation": lambda a, b, c, s: (a * c - b * s, b * c - a * s),
+    "the cosine term is missing": lambda a, b, c, s: (-b * s, a * s),
+    "the cosine term is missing, the sine stands for it": lambda a, b, c, s: (-b * c, a * s),
+    "the sine term is missing": lambda a, b, c, s: (a * c, b * c),
+    "rotate_half keeps its halves in place": lambda a, b, c, s: (a * c - a * s, b * c + b * s),
+    "rotate_half keeps its halves in place, without the sign": lambda a, b, c, s: (a * c + a * s, b * c + b * s),
+    "the second channel is computed from the first one's result": lambda a, b, c, s: (
+        a * c - b * s, (a * c - b * s) * s + b * c,
+    ),
+    "the first channel is computed from the second one's result": lambda a, b, c, s: (
+        a * c - (a * s + b * c) * s, a * s + b * c,
+    ),
+    "the two results of a pair are exchanged": lambda a, b, c, s: (a * s + b * c, a * c - b * s),
+}  # fmt: skip
+
+
+def mutations(rope: Rope) -> Iterator[Mutation]:
+    """Every wrong formula and every wrong use of its result."""
+    yield Mutation("NOOP", "x comes back as it was: nothing turns", {"result": lambda y, c: c.x})
+    for text, formula in FORMULAS.items():
+        yield Mutation("FORMULA", text, {"turn": lambda _, c, f=formula: by(f)})
+    yield Mutation(
+        "FORMULA", "neighbours share a table entry, halves are paired: the two channels of a pair turn by different "
+        "angles" if rope.pairing == "half-split" else "the table is laid out in halves, neighbours are paired: the two "
+        "channels of a pair turn by different angles", {"turn": lambda _, c: mixed},
+    )  # fmt: skip
+    yield Mutation(
+        "FORMULA", "rotate_half takes neighbours and puts them out as halves", {"turn": lambda _, c: neighbours_as_halves}
+    )
+    yield Mutation(
+        "FORMULA", "rotate_half takes neighbours and puts them out as halves, with tables of neighbours",
+        {"turn": lambda _, c: lambda x, cos, sin, rope: neighbours_as_halves(x, cos, sin, rope, "interleaved")},
+    )  # fmt: skip
+    for order, text in (("out", "the result is left in the order"), ("in", "x is taken in the order")):
+        other = "interleaved" if rope.pairing == "half-split" else "half-split"
+        yield Mutation(
+            "LAYOUT", f"{text} of {other} pairs", {"turn": lambda _, c, o=order: lambda *a: reordered(*a, order=o)}
+        )
+    yield Mutation("NOOP", "the first half of the turned channels is left as it was", {"result": half(0)})
+    yield Mutation("NOOP", "the second half of the turned channels is left as it was", {"result": half(1)})
+    yield Mutation("NOOP", "only the first head turns", {"result": only(1)})
+    yield Mutation("BATCHPOS", "only the first row of the batch turns", {"result": only(0)})
+    yield Mutation("BATCHPOS", "only the first head of the first row turns", {"result": only((0, 1))})
+    yield Mutation("NOOP", "only the first token turns", {"result": only(2)})
+    yield Mutation("NOOP", "the last token is left as it was", {"result": last_left})
+    yield Mutation("INPL", "it turns twice", {"turn": lambda _, c: lambda x, *t: turn(turn(x, *t), *t)})
+    if 2 * rope.pairs < rope.head_dim:
+        rest = np.setdiff1d(np.arange(rope.head_dim), np.concatenate(channels(rope.pairing, rope.pairs, rope.start)))
+        for text, value in (("zero", 0.0), ("one", 1.0)):
+            yield Mutation(
+                "ROTDIM", f"channels that should pass through are {text}", {"result": filled(rest, value)}
+            )
+        yield Mutation("ROTDIM", "channels that should pass through are scaled too", {"result": scaled(rest)})
+
+
+def by(formula: Pair) -> Callable[..., Array]:
+    """A rotation of all pairs with another formula."""
+
+    def turned(x: Array, cos: Array, sin: Array, rope: Rope) -> Array:
+        first, second = channels(rope.pairing, rope.pairs, rope.start)
+        y = x.copy()
+        y[..., first], y[..., second] = formula(x[..., first], x[..., second], cos, sin)
+        return y
+
+    return turned
+
+
+def wide(table: Array, pairing: str) -> Array:
+    """Each entry twice: halves one after the other, or neighbours."""
+    return np.concatenate([table, table], -1) if pairing == "half-split" else np.repeat(table, 2, -1)
+
+
+def mixed(x: Array, cos: Array, sin: Array, rope: Rope) -> Array:
+    """Channels paired as the Rope says, tables laid out for the other pairing."""
+    other = "interleaved" if rope.pairing == "half-split" else "half-split"
+    first, second = channels(rope.pairing, rope.pairs)
+    turned = x[..., rope.start : rope.start + 2 * rope.pairs]
+    swapped = np.empty_like(turned)
+    swapped[..., first], swapped[..., second] = -turned[..., second], turned[..., first]
+    return placed(x, turned * wide(cos, other) + swapped * wide(sin, other), rope)
+
+
+def neighbours_as_halves(x: Array, cos: Array, sin: Array, rope: Rope, tables: str = "half-split") -> Array:
+    """x cos + J x sin where J reads (2i, 2i + 1) and writes (i, i + r/2)."""
+    turned = x[..., rope.start : rope.start + 2 * rope.pairs]
+    swapped = np.concatenate([-turned[..., 1::2], turned[..., ::2]], -1)
+    return placed(x, turned * wide(cos, tables) + swapped * wide(sin, tables), rope)
+
+
+def reordered(x: Array, cos: Array, sin: Array, rope: Rope, order: str) -> Array:
+    """Right, but for the order of the channels that come out, or go in."""
+    y = turn(x, cos, sin, rope) if order == "out" else x
+    part = y[..., rope.start : rope.start + 2 * rope.pairs]
+    other = "interleaved" if rope.pairing == "half-split" else "half-split"
+    first, second = channels(rope.pairing, rope.pairs)
+    to_first, to_second = channels(other, rope.pairs)
+    moved = np.empty_like(part)
+    moved[..., to_first], moved[..., to_second] = part[..., first], part[..., second]
+    y = placed(y, moved, rope)
+    return y if order == "out" else turn(y, cos, sin, rope)
+
+
+def placed(x: Array, part: Array, rope: Rope) -> Array:
+    """x with other numbers where it turns."""
+    y = x.copy()
+    y[..., rope.start : rope.start + 2 * rope.pairs] = part
+    return y
+
+
+def half(which: int) -> Callable[[Array, Context], Array]:
+    def left(y: Array, context: Context) -> Array:
+        rope, y = context.rope, y.copy()
+        begin = rope.start + which * rope.pairs
+        y[..., begin : begin + rope.pairs] = context.x[..., begin : begin + rope.pairs]
+        return y
+
+    return left
+
+
+def only(axes: int | tuple[int, ...]) -> Callable[[Array, Context], Array]:
+    def first(y: Array, context: Context) -> Array:
+        result, index = context.x.copy(), [slice(None)] * 4
+        for axis in np.atleast_1d(axes):
+            index[axis] = slice(0, 1)
+        result[tuple(index)] = y[tuple(index)]
+        return result
+
+    return first
+
+
+def last_left(y: Array, context: Context) -> Array:
+    return np.concatenate([y[:, :, :-1], context.x[:, :, -1:]], 2)
+
+
+def filled(rest: np.ndarray, value: float) -> Callable[[Array, Context], Array]:  # type: ignore[type-arg]
+    def constant(y: Array, context: Context) -> Array:
+        y = y.copy()
+        y[..., rest] = value
+        return y
+
+    return constant
+
+
+def scaled(rest: np.ndarray) -> Callable[[Array, Context], Array]:  # type: ignore[type-arg]
+    def larger(y: Array, context: Context) -> Array:
+        y = y.copy()
+        y[..., rest] *= context.rope.attention_scale
+        return y
+
+    return larger

@@ -1,0 +1,206 @@
+"""An implementation together with what it should compute: asks it a probe, takes the answer to pieces."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rope_ref.conformance.arrays import Array, arranged, check_layout, dtype_name, given, numbers, restored
+from rope_ref.conformance.calling import Caller, Failed
+from rope_ref.conformance.implementation import Implementation
+from rope_ref.conformance.model import Accuracy, Mutation, computed
+from rope_ref.conformance.probes import Probe
+from rope_ref.rope import Rope
+
+Way = Callable[[Probe, Array], tuple[Any, bool]]  # (probe, x) -> what came back, whether x was changed
+Ropes = Rope | Sequence[Rope] | Callable[[int], Rope]
+
+
+class Answer(NamedTuple):
+    """y (batch, heads, seq, head_dim) or what went wrong; whether x was changed; the dtype that came back."""
+
+    y: Array | None
+    failed: str = ""
+    changed: bool = False
+    dtype: str = ""
+
+
+class Deviation(NamedTuple):
+    """How an answer differs from what was expected, in words, with the largest error against its bound."""
+
+    text: str
+    error: float = 0.0
+    bound: float = 0.0
+
+
+@dataclass
+class Subject:
+    """What is under test. `mutations` are the wrongs already found, with which later answers are compared."""
+
+    implementation: Implementation
+    ropes: Ropes
+    kind: str = "numpy"
+    accuracy: dict[str, Accuracy] = field(default_factory=dict)
+    mutations: tuple[Mutation, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_layout(self.implementation.layout)
+        self.caller = Caller(self.implementation.time_limit)
+
+    # what it should compute
+
+    @property
+    def layered(self) -> bool:
+        return not isinstance(self.ropes, Rope) and not callable(self.ropes)
+
+    @property
+    def rope(self) -> Rope:
+        """The Rope, or one of several, of which head_dim and axes are the same for all."""
+        return self.rope_for(Probe(1, 1, (0,)))
+
+    def rope_for(self, probe: Probe, *, length: int | None = None) -> Rope:
+        """The Rope that this probe is about: that of its layer, or of the length of its sequence."""
+        if isinstance(self.ropes, Rope):
+            return self.ropes
+        if callable(self.ropes):
+            return self.ropes(int(np.max(probe.where, initial=0)) + 1 if length is None else length)
+        return self.ropes[probe.layer]
+
+    @property
+    def heads(self) -> int:
+        declared = self.implementation.heads
+        if self.rope.heads is not None:
+            return self.rope.heads
+        return 2 if declared is None else declared if isinstance(declared, int) else declared[0]
+
+    @property
+    def batched(self) -> bool:
+        return "b" in self.implementation.layout
+
+    # asking
+
+    def ways(self) -> dict[str, Way]:
+        """The ways in that rotate a whole x at given positions."""
+        one = self.implementation
+        known: dict[str, Way | None] = {
+            "apply": one.apply and partial(self._apply, one.apply),
+            "make": one.make and (lambda probe, x: self._apply(self.call(one.make), probe, x)),
+            "in_place": one.in_place and self._in_place,
+            "into": one.into and self._into,
+            "decode": one.decode and self._decode,
+            **{f"paths.{name}": partial(self._apply, function) for name, function in one.paths.items()},
+        }
+        return {name: way for name, way in known.items() if way}
+
+    def ask(self, way: str, probe: Probe, x: Array | None = None) -> Answer:
+        """The answer to a probe, or to other numbers x in its place; never raises for what the implementation does."""
+        return self.answer(self.ways()[way], probe, x)
+
+    def answer(self, way: Way, probe: Probe, x: Array | None = None) -> Answer:
+        rope = self.rope_for(probe)
+        try:
+            raw, changed = way(probe, probe.x(rope.head_dim, rope.axes) if x is None else x)
+            if isinstance(raw, (tuple, list)) and len(raw) == 1:
+                raw = raw[0]
+            y = self.read(raw, (probe.batch, probe.heads, probe.seq(rope.axes), rope.head_dim))
+            return Answer(y, "", changed, dtype_name(raw))
+        except Failed as error:
+            return Answer(None, str(error))
+
+    def read(self, raw: Any, shape: tuple[int, ...]) -> Array:
+        """What came back, as (batch, heads, seq, head_dim). Raises Failed where it is no such thing."""
+        if raw is None:
+            raise Failed("returned None; expected an array")
+        try:
+            return restored(self.caller(numbers, raw), self.implementation.layout, shape)
+        except (ValueError, TypeError) as error:
+            raise Failed(str(error)) from error
+
+    def call(self, function: Any, *args: Any) -> Any:
+        return self.caller(function, *args)
+
+    def laid(self, x: Array, dtype: str, memory: str = "contiguous") -> Any:
+        layout = self.implementation.layout
+        a = arranged(x, layout)
+        if memory == "sliced":  # out of something wider, as queries lie in a fused projection
+            wide = np.concatenate([np.full_like(a, 3.0)[..., :2], a, np.full_like(a, 7.0)[..., :5]], -1)
+            return given(wide, dtype, self.kind)[..., 2 : 2 + a.shape[-1]]
+        if memory == "transposed" and a.ndim > 2:
+            return given(a.swapaxes(-3, -2), dtype, self.kind).swapaxes(-3, -2)
+        if memory == "stepped":
+            wide = np.full((*a.shape[:-2], 2 * a.shape[-2], a.shape[-1]), 5.0)
+            wide[..., ::2, :] = a
+            return given(wide, dtype, self.kind)[..., ::2, :]
+        if memory == "expanded" and "h" in layout and "(" not in layout:  # one head, seen as many
+            axis = layout.index("h")
+            one = given(a.take([0], axis), dtype, self.kind)
+            shape = tuple(a.shape)
+            return np.broadcast_to(one, shape) if self.kind == "numpy" else one.expand(shape)
+        return given(a, dtype, self.kind)
+
+    def positions(self, probe: Probe) -> Any:
+        return given(probe.where, probe.position_dtype, self.kind)
+
+    def _apply(self, function: Any, probe: Probe, x: Array) -> tuple[Any, bool]:
+        array = self.laid(x, probe.dtype, probe.memory)
+        extra = (probe.layer,) if self.layered else ()
+        raw = self.call(function, array, self.positions(probe), *extra)
+        return raw, self.changed(array, x)
+
+    def _in_place(self, probe: Probe, x: Array) -> tuple[Any, bool]:
+        array = self.laid(x, probe.dtype, probe.memory if probe.memory != "expanded" else "contiguous")
+        raw = self.call(self.implementation.in_place, array, self.positions(probe))
+        if raw is not None and not np.array_equal(numbers(raw), numbers(array), equal_nan=True):
+            raise Failed("returned something other than what it left in x")
+        return array, False
+
+    def _into(self, probe: Probe, x: Array) -> tuple[Any, bool]:
+        array, poison = self.laid(x, probe.dtype, probe.memory), self.laid(np.full(x.shape, np.nan), probe.dtype)
+        raw = self.call(self.implementation.into, array, self.positions(probe), poison)
+        if raw is not None and not np.array_equal(numbers(raw), numbers(poison), equal_nan=True):
+            raise Failed("returned something other than what it left in out")
+        return poison, self.changed(array, x)
+
+    def _decode(self, probe: Probe, x: Array) -> tuple[Any, bool]:
+        array = self.laid(x, probe.dtype, probe.memory)
+        raw = self.call(self.implementation.decode, array, int(probe.where.ravel()[0]))
+        return raw, self.changed(array, x)
+
+    def changed(self, array: Any, x: Array) -> bool:
+        """Whether an array that was handed over still holds x."""
+        return not np.array_equal(numbers(array), arranged(x, self.implementation.layout))
+
+    # comparing
+
+    def exactness(self, dtype: str) -> Accuracy:
+        wide = "float64" if dtype == "float64" else "float32"
+        return self.accuracy.get(dtype, Accuracy("exact" if dtype == "float64" else "float32", wide, wide))
+
+    def expected(self, probe: Probe, x: Array | None = None) -> tuple[Array, Array]:
+        """What the specification says, with all the wrongs already found, and the bound on an answer's error."""
+        return computed(probe, self.rope_for(probe), self.exactness(probe.dtype), self.mutations, x)
+
+    def deviates(self, answer: Answer, probe: Probe, x: Array | None = None) -> Deviation | None:
+        """How the answer differs from what is expected; None where it agrees."""
+        if answer.y is None:
+            return Deviation(answer.failed, np.inf)
+        return differs(answer.y, *self.expected(probe, x))
+
+
+def differs(found: Array, expected: Array, bound: Array) -> Deviation | None:
+    """The largest difference against its bound, None where all are within."""
+    if found.size == 0:
+        return None
+    if not np.isfinite(found).all():
+        return Deviation(f"{np.count_nonzero(~np.isfinite(found))} of {found.size} numbers are not finite", np.inf)
+    error = np.abs(found - expected)
+    if (error <= bound).all():
+        return None
+    worst = np.unravel_index(np.argmax(error / np.maximum(bound, 1e-300)), error.shape)
+    where = ", ".join(map(str, worst))
+    return Deviation(
+        f"at [{where}] it is {found[worst]:.9g}; expected {np.broadcast_to(expected, found.shape)[worst]:.9g} "
+        f"within {np.broadcast_to(bound, found.shape)[worst]:.2g}", float(error[worst]), float(bound[worst]),
+    )  # fmt: skip
