@@ -129,8 +129,8 @@ def unmasked_block(broken):
         lane = torch.arange(lanes)
         cos, sin = cos_sin_cache[row + lane], cos_sin_cache[row + half + lane]
         x1, x2 = x[..., 0 : 2 * lanes : 2].float(), x[..., 1 : 2 * lanes : 2].float()
-        x[..., 0 : 2 * lanes : 2] = (x1 * cos - x2 * sin).type_as(x)
-        x[..., 1 : 2 * lanes : 2] = (x2 * cos + x1 * sin).type_as(x)
+        turned = torch.stack((x1 * cos - x2 * sin, x2 * cos + x1 * sin), dim=-1)
+        x[..., : 2 * lanes] = turned.flatten(-2).type_as(x)
 
     way = Implementation(in_place=rotate_, **TORCH)
     return way, rr.variants.partial(head_dim, 0.75, pairing="interleaved")
