@@ -1,0 +1,40 @@
+"""A wrong implementation, where it was seen, and the class of its bug."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rope_ref.conformance import Implementation
+
+
+@dataclass(frozen=True)
+class Case:
+    """make(broken) gives what `check` takes: the implementation, and the Rope that it should be."""
+
+    name: str
+    link: str
+    bug: str
+    make: Callable[[bool], tuple[Implementation, Any]]
+
+
+CASES: list[Case] = []
+
+
+def case(link, bug):
+    """Register a function broken -> (Implementation, rope): link is "owner/repo#number" or "owner/repo@commit"."""
+
+    def register(function):
+        CASES.append(Case(name=function.__name__, link=link, bug=bug, make=function))
+        return function
+
+    return register
+
+
+def load():
+    """Every case of this package."""
+    package = importlib.import_module("tests.wrong")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"tests.wrong.{module.name}")
+    return CASES
