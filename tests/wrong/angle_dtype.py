@@ -86,7 +86,7 @@ def fast_sine_of_one_branch(broken):
         return torch.where(near, angle, rest).cos(), torch.where(near, angle, rest).sin()
 
     def reduced(angle):
-        return torch.remainder(angle.double() + torch.pi, 2 * torch.pi).float() - torch.pi
+        return (torch.remainder(angle.double() + torch.pi, 2 * torch.pi) - torch.pi).float()
 
     def rope_kernel(x, positions, rope_type):
         angle = angles(positions, table[rope_type])

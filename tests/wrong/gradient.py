@@ -6,6 +6,7 @@ from torch import nn
 import rope_ref as rr
 from rope_ref.conformance import Implementation
 from tests.wrong.case import case
+from tests.wrong.lengths import reach
 from tests.wrong.plain import (
     TORCH,
     adjacent,
@@ -85,7 +86,7 @@ def graph_kept(broken):
             self.cache_max_seq_len, self.cached_freqs = cache_max_seq_len, None
 
         def angles(self, positions):
-            seq_len = int(positions.max()) + 1
+            seq_len = reach(positions)
             if seq_len > self.cache_max_seq_len:
                 return angles(positions, self.freqs)
             if self.cached_freqs is None or len(self.cached_freqs) < seq_len:

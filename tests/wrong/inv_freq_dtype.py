@@ -6,6 +6,7 @@ from torch import nn
 import rope_ref as rr
 from rope_ref.conformance import Implementation
 from tests.wrong.case import case
+from tests.wrong.lengths import reach
 from tests.wrong.plain import TORCH, angles, apply_rotary, halves, inverse_frequencies
 
 HALVES = TORCH | {"dtypes": ("float32", "bfloat16", "float16")}
@@ -42,14 +43,12 @@ def cast_with_the_model(broken):
     class RotaryEmbedding(nn.Module):
         def __init__(self, dim, base=10000.0):
             super().__init__()
-            inv_freq = inverse_frequencies(dim, base)
-            if broken:
-                self.register_buffer("inv_freq", inv_freq)
-            else:
-                self.inv_freq = inv_freq
+            self.dim, self.base = dim, base
+            self.register_buffer("inv_freq", inverse_frequencies(dim, base))
 
         def forward(self, x, positions):
-            return apply_rotary(x, *halves(angles(positions, self.inv_freq.float())))
+            inv_freq = self.inv_freq.float() if broken else inverse_frequencies(self.dim, self.base)
+            return apply_rotary(x, *halves(angles(positions, inv_freq)))
 
     return Implementation(module=lambda: RotaryEmbedding(128), call=call, **HALVES), rr.variants.default(128)
 
@@ -62,7 +61,7 @@ def tables_after_the_cast(broken):
         def __init__(self, dim, base=10000):
             super().__init__()
             self.dim, self.base, self.max_seq_len_cached = dim, base, 0
-            self.register_buffer("inv_freq", inverse_frequencies(dim, base), persistent=False)
+            self.register_buffer("inv_freq", inverse_frequencies(dim, base))
 
         def _set_cos_sin_cache(self, seq_len):
             self.max_seq_len_cached = seq_len
@@ -71,7 +70,7 @@ def tables_after_the_cast(broken):
             self.cos_cached, self.sin_cached = halves(torch.outer(t, inv_freq).float())
 
         def forward(self, x, positions):
-            seq_len = int(positions.max()) + 1
+            seq_len = reach(positions)
             if seq_len > self.max_seq_len_cached:
                 self._set_cos_sin_cache(seq_len)
             cos, sin = self.cos_cached[positions], self.sin_cached[positions]

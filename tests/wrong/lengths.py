@@ -15,6 +15,11 @@ LONG = [float(f) for f in np.geomspace(1.0, 48.0, 16)]
 FACTOR = 32.0
 
 
+def reach(positions):
+    """The length of a sequence that has these positions."""
+    return int(positions.max()) + 1 if positions.numel() else 1
+
+
 def su_scaled(x, positions, length, original):
     """LongRoPE of a sequence of this length."""
     ext_factors = torch.tensor(LONG if length > original else SHORT)
@@ -34,9 +39,9 @@ def factors_by_context(broken):
     n_ctx, original = 131072, 4096
 
     def apply(x, positions):
-        return su_scaled(x, positions, n_ctx if broken else int(positions.max()) + 1, original)
+        return su_scaled(x, positions, n_ctx if broken else reach(positions), original)
 
-    return Implementation(apply=apply, **TORCH), longrope(original)
+    return Implementation(apply=apply, negative=False, **TORCH), longrope(original)
 
 
 @case("trymirai/uzu#604", bug="LONG")
@@ -72,13 +77,13 @@ def always_rescaled(broken):
     head_dim, max_positions, scale = 128, 2048, 4.0
 
     def apply(x, positions):
-        kv_seqlen, base = int(positions.max()) + 1, 10000.0
+        kv_seqlen, base = reach(positions), 10000.0
         if broken or kv_seqlen > max_positions:
             stretch = torch.tensor(scale * kv_seqlen / max_positions - (scale - 1), dtype=torch.float64)
             base = float(base * stretch ** (head_dim / (head_dim - 2)))
         return rope(x, positions, inverse_frequencies(head_dim, base))
 
-    return Implementation(apply=apply, **TORCH), dynamic_ntk(head_dim, max_positions, scale)
+    return Implementation(apply=apply, negative=False, **TORCH), dynamic_ntk(head_dim, max_positions, scale)
 
 
 @case("vllm-project/vllm#5093", bug="DYN")
@@ -92,7 +97,7 @@ def static_base(broken):
         return inverse_frequencies(head_dim, 10000.0 * stretch ** (head_dim / (head_dim - 2)))
 
     def apply(x, positions):
-        return rope(x, positions, inv_freq_of(max_len if broken else int(positions.max()) + 1))
+        return rope(x, positions, inv_freq_of(max_len if broken else reach(positions)))
 
     way = Implementation(apply=apply, max_position=max_len, negative=False, **TORCH)
     return way, dynamic_ntk(head_dim, max_position, factor)

@@ -29,6 +29,13 @@ def cells(t_index, h_index, w_index):
     return torch.stack(torch.meshgrid(t_index, h_index, w_index, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
+def time_index(part, frames, truncated=False):
+    """Temporal index of each frame; a second is worth TOKENS_PER_SECOND, frames without times are one apart."""
+    second_per_grid = torch.tensor(float(part.get("seconds", 1 / TOKENS_PER_SECOND)))
+    second_per_grid = second_per_grid.long() if truncated and "seconds" in part else second_per_grid
+    return (torch.arange(frames) * (second_per_grid * TOKENS_PER_SECOND)).long()
+
+
 def half_split(x, freqs):
     return apply_rotary(x, *halves(freqs[:, None] if freqs.ndim == 3 else freqs))
 
@@ -51,18 +58,13 @@ def in_blocks(freqs):
 def height_zeroed(broken):
     """An image has one frame, so its temporal index is made zero; the code makes the height zero."""
 
-    def image(part, t, h, w):
-        ids = cells(torch.arange(t), torch.arange(h), torch.arange(w))
-        ids[:, 1 if broken else 0] = 0
+    def vision(part, t, h, w):
+        ids = cells(time_index(part, t), torch.arange(h), torch.arange(w))
+        if t == 1:
+            ids[:, 1 if broken else 0] = 0
         return ids
 
-    def video(part, t, h, w):
-        return cells(torch.arange(t), torch.arange(h), torch.arange(w))
-
-    def get_mrope_input_positions(parts):
-        return ids_of(parts, lambda part, t, h, w: (image if t == 1 else video)(part, t, h, w))
-
-    way = Implementation(position_ids=get_mrope_input_positions, arrays="torch")
+    way = Implementation(position_ids=lambda parts: ids_of(parts, vision), arrays="torch")
     return way, rr.variants.mrope_interleaved(64, SECTION)
 
 
@@ -83,11 +85,7 @@ def seconds_truncated(broken):
     """The seconds between grids become a whole number before they are multiplied: half a second becomes none."""
 
     def vision(part, t, h, w):
-        second_per_grid = torch.tensor(float(part.get("seconds", 1 / TOKENS_PER_SECOND)))
-        if broken:
-            second_per_grid = second_per_grid.long()
-        t_index = (torch.arange(t) * (second_per_grid * TOKENS_PER_SECOND)).long()
-        return cells(t_index, torch.arange(h), torch.arange(w))
+        return cells(time_index(part, t, truncated=broken), torch.arange(h), torch.arange(w))
 
     way = Implementation(position_ids=lambda parts: ids_of(parts, vision), arrays="torch")
     return way, rr.variants.mrope(64, SECTION)
