@@ -22,7 +22,7 @@ def reinterpreted_ids(broken):
             pos_ids = pos_ids.to(torch.int32)
         return rope(x, pos_ids, inv_freq)
 
-    way = Implementation(apply=apply_rope_pos_ids, position_dtypes=("int32", "int64"), **TORCH)
+    way = Implementation(apply=apply_rope_pos_ids, position_dtypes=("int32", "int64"), fractional=False, **TORCH)
     return way, rr.variants.default(128)
 
 
