@@ -30,24 +30,37 @@ def table_made_in_forward(broken):
     class RotaryEmbedding(nn.Module):
         def __init__(self, dim, max_seq_len):
             super().__init__()
-            self.dim, self.cached_freqs = dim, torch.empty(0, dim // 2)
-            if not broken:
-                self.compute_freqs_cis(max_seq_len)
+            self.dim = dim
+            self.compute_freqs_cis(max_seq_len)
 
         def compute_freqs_cis(self, max_seq_len):
             self.cached_freqs = torch.outer(torch.arange(max_seq_len).float(), inverse_frequencies(self.dim))
 
-        def forward(self, x, positions):
-            if broken and positions.numel() and positions.max().item() >= len(self.cached_freqs):
-                self.compute_freqs_cis(int(positions.max()) + 1)
-            return apply_rotary(x, *halves(rows(self.cached_freqs, positions)))
+        def forward(self, positions):
+            return halves(self.cached_freqs[positions])
 
-    eager, traced = RotaryEmbedding(64, 4096), RotaryEmbedding(64, 4096)
-    limits = {"recompile_limit": 99, "isolate_recompiles": True}  # one for each dtype and memory layout, and no more
-    compiled = torch.compile(traced, fullgraph=True, dynamic=True, backend="eager", **limits)
+    class GrowingRotaryEmbedding(RotaryEmbedding):
+        def forward(self, positions):
+            if positions.numel() and positions.max().item() >= len(self.cached_freqs):
+                self.compute_freqs_cis(int(positions.max()) + 1)
+            return super().forward(positions)
+
+    def made():
+        return GrowingRotaryEmbedding(64, 0) if broken else RotaryEmbedding(64, 4096)
+
+    def rotated(rotary_emb):
+        def apply(x, positions):
+            tables = rotary_emb(positions.flatten().long())  # of one shape and dtype always: each makes a graph
+            cos, sin = (table.unflatten(0, positions.shape) for table in tables)
+            return apply_rotary(x, cos.unsqueeze(-3), sin.unsqueeze(-3))
+
+        return apply
+
+    compiled = torch.compile(made(), fullgraph=True, dynamic=True, backend="eager")
     way = Implementation(
-        apply=eager, paths={"compiled": compiled}, max_position=4096, negative=False, time_limit=60.0, **TORCH
-    )
+        apply=rotated(made()), paths={"compiled": rotated(compiled)}, fractional=False,
+        max_position=4096, negative=False, time_limit=60.0, **TORCH,
+    )  # fmt: skip
     return way, rr.variants.default(64)
 
 
