@@ -152,7 +152,7 @@ class Child:
         if array.shape not in shapes:
             expected = " or ".join(map(str, shapes))
             raise ValueError(f"{self.name} wrote {name} of shape {array.shape}; expected {expected}")
-        bad = np.argwhere(np.isnan(array))
-        if numbers and len(bad):
+        if numbers and np.isnan(array).any():
+            bad = np.argwhere(np.isnan(array))
             first = tuple(map(int, bad[0]))
             raise ValueError(f"{self.name} wrote NaN in {name}, in {len(bad)} of {array.size} places, first at {first}")
