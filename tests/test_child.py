@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,9 +18,10 @@ import rope_ref as rr
 from rope_ref.conformance.child import command
 from rope_ref.conformance.description import describe, described, text
 from rope_ref.conformance.tensors import load, save
-from tests.c import compiled
+from tests.c import FOLDER, compiled
 from tests.oracles import angle_error, bound, rounded
 from tests.strategies import DTYPES, EXAMPLES, normal, places, ropes, seeds
+from tests.test_examples import blocks
 
 ROPE = rr.Rope(head_dim=8)
 LIAR = Path(__file__).with_name("lying_child.py")
@@ -260,3 +262,25 @@ def test_the_child_ends_with_the_interpreter(program):
     said = subprocess.run([sys.executable, "-c", code, program], capture_output=True, text=True, check=True).stdout
     pid, folder = said.split()
     assert gone(int(pid)) and not Path(folder).exists()
+
+
+def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
+    os.rename(compiled("child", tmp_path), tmp_path / "child")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks((FOLDER / "README.md").read_text()):
+        exec(compile(block, "README.md", "exec"), names)
+    result = subprocess.run([compiled("check_vectors", tmp_path), "golden"], capture_output=True, text=True)
+    assert result.returncode == 0 and "vectors, 0 wrong; the worst error is" in result.stdout
+    assert result.stdout.split(";")[0] in (FOLDER / "README.md").read_text()
+
+
+def test_make_builds_both(tmp_path):
+    compiled("child", tmp_path)  # skips where there is no compiler
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    for file in FOLDER.iterdir():
+        if file.suffix in (".c", ".h", "") and file.is_file():
+            shutil.copy(file, tmp_path / file.name)
+    subprocess.run(["make", "clean", "all"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "child").exists() and (tmp_path / "check_vectors").exists()

@@ -1,8 +1,9 @@
-"""Golden vectors: they say what the specification says and are what their schema says."""
+"""Golden vectors: they say what the specification says, are what their schema says, and suffice for a program in C."""
 
 import copy
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import rope_ref as rr
 from rope_ref.conformance import samples, vectors
 from rope_ref.conformance.tensors import load, save
+from tests.c import compiled
 from tests.schema import faults
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "vectors.schema.json").read_text())
@@ -173,3 +175,29 @@ def edit(folder, old, new):
     index = folder / "index.json"
     assert old in index.read_text()
     index.write_text(index.read_text().replace(old, new))
+
+
+def checked(program, folder):
+    return subprocess.run([program, str(folder)], capture_output=True, text=True)
+
+
+def test_a_program_in_c_reads_them_and_is_right(folder, all_vectors, tmp_path):
+    result = checked(compiled("check_vectors", tmp_path), folder)
+    assert result.returncode == 0, result.stdout
+    assert f"{len(all_vectors)} vectors, 0 wrong" in result.stdout
+
+
+@pytest.mark.parametrize("flag, bug", [("-DWRONG_PAIRING", "LAYOUT"), ("-DHALF_POSITIONS", "POSDT")])
+def test_a_broken_program_in_c_fails_where_the_vectors_say(flag, bug, folder, all_vectors, tmp_path):
+    result = checked(compiled("check_vectors", tmp_path, flag), folder)
+    assert result.returncode == 1
+    wrong = {line.split()[1].removesuffix(".safetensors") for line in result.stdout.splitlines() if "wrong:" in line}
+    assert {v.name for v in all_vectors if bug in v.exposes} <= wrong
+
+
+def test_a_program_in_c_says_what_it_cannot_read(folder, tmp_path):
+    program = compiled("check_vectors", tmp_path)
+    assert checked(program, tmp_path / "nowhere").returncode == 2
+    vectors.write(tmp_path, ["default"])
+    (tmp_path / "default-first-float32.safetensors").write_bytes(b"short")
+    assert "not a safetensors file" in checked(program, tmp_path).stdout
