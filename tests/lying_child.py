@@ -49,6 +49,7 @@ def main(lie):
             time.sleep(1000)
         if operation == "rotate" and lie != "writes nothing":
             write(lie, paths[1], load(paths[0])["x"])
+            lie = "writes nothing" if lie == "writes once" else lie
         if operation == "tables":
             save(paths[1], {name: np.zeros((1, 1, 2, 7)) for name in ("cos", "sin")})
         if operation == "frequencies":

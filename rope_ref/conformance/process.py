@@ -1,4 +1,4 @@
-"""A command that is asked one line at a time, and whose faults become exceptions that name it."""
+"""A command that is asked one line at a time, and whose faults become exceptions that name it (POSIX)."""
 
 import contextlib
 import os
@@ -88,7 +88,9 @@ class Process:
     def _died(self, when: str) -> NoReturn:
         try:
             status = self.process.wait(GRACE)
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            how = f"ended with status {status}"
+            if status < 0:
+                how = f"was killed by signal {-status} ({signal.strsignal(-status)})"
         except subprocess.TimeoutExpired:
             how = "closed its output"
         said = (self.folder / "stderr").read_bytes()[-2000:].decode(errors="replace").strip()
