@@ -45,6 +45,9 @@ def query_and_key(subject: Subject, way: str, case: Case) -> Trial:
             subject.read(one, (p.batch, p.heads, p.seq(rope.axes), rope.head_dim)) for one, p in zip(raw, case, strict=True)
         ]
     except Failed as error:
+        alone = [replace(p, memory="contiguous") for p in case]
+        if q.memory != k.memory and query_and_key(subject, way, (alone[0], alone[1])).deviation is None:
+            return Trial(Deviation(str(error)), (), "GEOM", f"with the query {q.memory} and the key {k.memory} {error}")
         return failed(error)
     for one, p in zip(raw, case, strict=True):
         if subject.dtype_of(one) != p.dtype:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rope_ref.conformance import attention, contract, laws, parts, state, training
-from rope_ref.conformance.diagnosis import Diagnosis, Observation, by_angle, closest, diagnose, passing_through, where
+from rope_ref.conformance.diagnosis import Diagnosis, Observation, by_angle, closest, diagnose, passing_through, resolved, where
 from rope_ref.conformance.falsify import Falsified, falsify
 from rope_ref.conformance.implementation import Implementation
 from rope_ref.conformance.interview import Facts, find_accuracy, interview
@@ -83,7 +83,8 @@ class Check:
 
     def run(self) -> Report:
         began = time.monotonic()
-        subject, one = self.subject, self.subject.implementation
+        subject = self.subject
+        subject.resolve = lambda mutations, probe: resolved(subject, mutations, probe)
         self.facts = interview(subject)
         inferred = self.inferred()
         plan = list(self.plan())
@@ -97,7 +98,6 @@ class Check:
                 subject.mutations = subject.mutations if way == "apply" else ()
         known = [self.known(f) for f in self.findings]
         computes = self.reading.text if self.reading else ()
-        del one
         return Report(tuple(known), tuple(self.remarks), tuple(self.outcomes), inferred, computes, time.monotonic() - began)
 
     def plan(self) -> Iterable[tuple[str, Property]]:
@@ -171,10 +171,9 @@ class Check:
         """Turn a failure into a finding, unless it follows from one that is known; a note for the outcome."""
         deviation = found.trial.deviation
         assert deviation is not None
-        earlier = [f for f in self.findings if f.way == way]
-        if np.isinf(deviation.error) and "not finite" not in deviation.text:
-            if not found.trial.bug:
-                return self.refused(way, prop, found, earlier)
+        refused = np.isinf(deviation.error) and "not finite" not in deviation.text and not found.trial.bug
+        if refused and (not prop.declared(self.subject) or not any(not o.right for o in found.observations)):
+            return self.refused(way, prop, found)
         wrong_already = [f for f in self.findings if f.way in ("apply", way)]
         if found.trial.bug:
             if wrong_already and (way == prop.name or np.isinf(deviation.error)):
@@ -188,7 +187,9 @@ class Check:
             return self.add(way, prop, found, "ROTDIM", named.text if named else text, named.mutations if named else ())
         diagnosis = self.diagnose(way, prop, found)
         if diagnosis is not None:
-            return self.named(way, prop, found, diagnosis, earlier)
+            return self.named(way, prop, found, diagnosis)
+        if refused:
+            return self.refused(way, prop, found)
         if wrong_already:
             return f"may follow from {wrong_already[0].bug}"
         text = where(found.observations)
@@ -210,16 +211,13 @@ class Check:
         everything = [*seen, *self.evidence.get(way, [])]
         known = subject.mutations
         if known:  # one explanation of all that was seen is plainer than two
-            again = [o._replace(right=False) if not o.right else o for o in everything]
-            subject.mutations = ()
-            whole = diagnose(subject, again, names=prop.names, seconds=0.0)
-            subject.mutations = known
+            whole = diagnose(subject, everything, names=prop.names, seconds=0.0)
             if whole is not None and whole.covers in ("all", "wrong ones"):
                 self.findings = [f for f in self.findings if f.way != way or f.property != "agreement"]
                 return whole
         diagnosis = diagnose(subject, everything, names=prop.names, base=known, seconds=0.0)
         if diagnosis is None and not known and prop.names is None:
-            if any(f.way == way for f in self.findings):
+            if any(f.way in ("apply", way) for f in self.findings):
                 return None  # what is not explained may follow from what was found before
             reading = None
             if way in subject.ways() and way != "decode":
@@ -236,8 +234,11 @@ class Check:
         answer = self.subject.ask(way, replace(probe, dtype=self.facts.dtypes[0]), wide)
         return None if answer.y is None else answer.y[0, 0]
 
-    def named(self, way: str, prop: Property, found: Falsified, diagnosis: Diagnosis, earlier: list[Finding]) -> str:
-        fresh = [m for m in diagnosis.mutations if m not in self.subject.mutations]
+    def named(self, way: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:
+        known = {m.text for m in self.subject.mutations}
+        fresh = [m for m in diagnosis.mutations if m.text not in known]
+        if not fresh:
+            return "the same"
         text = diagnosis.text
         condition = where(found.observations)
         notes = []
@@ -249,7 +250,7 @@ class Check:
             self.subject.mutations = diagnosis.mutations
         return "; ".join(notes)
 
-    def refused(self, way: str, prop: Property, found: Falsified, earlier: list[Finding]) -> str:
+    def refused(self, way: str, prop: Property, found: Falsified) -> str:
         """A call that raised: a bug where the implementation says it can do this, else a limit."""
         deviation = found.trial.deviation
         assert deviation is not None

@@ -49,6 +49,13 @@ def candidates(rope: Rope) -> dict[str, Mutation]:
     return found
 
 
+def resolved(subject: Subject, mutations: Sequence[Mutation], probe: Probe) -> tuple[Mutation, ...]:
+    """The same wrongs for the Rope of a probe; those that it does not know are left out."""
+    rope = subject.rope_for(probe)
+    known = extra(subject, Observation(probe, rope, np.empty(0), True)) | candidates(rope)
+    return tuple(known[m.text] for m in mutations if m.text in known)
+
+
 def read_off(rope: Rope, reading: Reading | None) -> dict[str, Mutation]:
     """What was read off, as wrongs."""
     return {m.text: m for m in from_reading(rope, reading)} if reading else {}
@@ -105,7 +112,12 @@ def sharp(dtype: str) -> Accuracy:
     return Accuracy("float32", wide, wide)
 
 
-LEVELS = (sharp, lenient)
+def coarse(dtype: str) -> Accuracy:
+    """That of tables and arithmetic in the dtype of x."""
+    return Accuracy("float32", dtype, dtype)
+
+
+LEVELS = (sharp, coarse, lenient)
 
 
 def matches(observation: Observation, mutations: Sequence[Mutation], level: Accuracy | None = None) -> bool:
@@ -118,13 +130,13 @@ def matches(observation: Observation, mutations: Sequence[Mutation], level: Accu
         return False
     if not np.isfinite(y).all() or differs(observation.y, y, bound) is not None:
         return False
-    if observation.right or not mutations:
+    if not mutations:
         return True
-    # it must say more than that anything may come out: most of what is wrong must be wrong by far more than the bound
+    # it must say more than that anything may come out: what is wrong must be wrong by more than this allows
     right, allowed = computed(observation.probe, observation.rope, level)
     error = np.abs(observation.y - right)
     wrong = error > allowed
-    return not wrong.any() or bool(np.mean(bound[wrong] < 0.5 * error[wrong]) > 0.5)
+    return not wrong.any() or bool(np.max(error[wrong] / bound[wrong]) > 2)
 
 
 def diagnose(
@@ -147,9 +159,11 @@ def at_level(
     names: Sequence[str] | None, base: Sequence[Mutation], seconds: float,
 ) -> Diagnosis | None:  # fmt: skip
     """The same, for implementations of one accuracy."""
-    # what is within the bounds of this accuracy anyway tells nothing
-    wrong = [o for o in seen if not o.right and np.isfinite(o.y).all() and not fits(o, base, level)]
-    right = [o for o in seen if o.right]
+    finite = [o for o in seen if np.isfinite(o.y).all()]
+    # a power of a large exponent has few digits, and none where it overflows
+    finite = [o for o in finite if 1e-6 < np.abs(o.y).max(initial=1.0) < 1e6] or finite
+    wrong = [o for o in finite if not fits(o, base, level)]
+    right = [o for o in finite if fits(o, base, level)]
     if not wrong:
         return None
     tables = {id(o): extra(subject, o) | candidates(o.rope) | read_off(o.rope, reading) for o in seen}
@@ -163,9 +177,10 @@ def at_level(
         return all(text in tables[id(o)] and fits(o, (*base, tables[id(o)][text]), level) for o in among)
 
     covering = [text for text in plausible if holds(text, wrong)]
-    for covers, among in (("all", right), ("wrong ones", ())):
+    for covers in ("all", "wrong ones"):
         for text in covering:
-            if holds(text, among):
+            # where a Rope does not know a wrong at all, as a layer without scaling, it is right as it is
+            if covers == "wrong ones" or holds(text, (o for o in right if text in tables[id(o)])):
                 mutation = tables[id(wrong[0])][text]
                 if covers == "wrong ones" and set(mutation.changes) == {"rope"} and isinstance(subject.ropes, Rope):
                     continue  # the same frequencies serve all positions

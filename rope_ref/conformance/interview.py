@@ -162,7 +162,7 @@ def find_accuracy(subject: Subject, way: str, dtype: str, facts: Facts) -> Accur
     for level in accuracies(subject, dtype):
         if all(
             answer.y is not None
-            and differs(answer.y, *computed(probe, subject.rope_for(probe), level, subject.mutations)) is None
+            and differs(answer.y, *computed(probe, subject.rope_for(probe), level, subject.wrongs(probe))) is None
             for probe, answer in answers
         ):
             return level

@@ -44,6 +44,7 @@ class Subject:
     kind: str = "numpy"
     accuracy: dict[str, Accuracy] = field(default_factory=dict)
     mutations: tuple[Mutation, ...] = ()
+    resolve: Callable[[tuple[Mutation, ...], Probe], tuple[Mutation, ...]] = lambda mutations, probe: mutations
 
     def __post_init__(self) -> None:
         check_layout(self.implementation.layout)
@@ -197,7 +198,12 @@ class Subject:
 
     def expected(self, probe: Probe, x: Array | None = None) -> tuple[Array, Array]:
         """What the specification says, with all the wrongs already found, and the bound on an answer's error."""
-        return computed(probe, self.rope_for(probe), self.exactness(probe.dtype), self.mutations, x)
+        rope = self.rope_for(probe)
+        return computed(probe, rope, self.exactness(probe.dtype), self.wrongs(probe), x)
+
+    def wrongs(self, probe: Probe) -> tuple[Mutation, ...]:
+        """The wrongs already found, as they are for the Rope of this probe."""
+        return self.mutations if isinstance(self.ropes, Rope) else self.resolve(self.mutations, probe)
 
     def deviates(self, answer: Answer, probe: Probe, x: Array | None = None) -> Deviation | None:
         """How the answer differs from what is expected; None where it agrees."""

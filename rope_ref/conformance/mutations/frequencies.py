@@ -186,7 +186,7 @@ def widths(rope: Rope) -> Wrong:
         if start >= 0 and start + 2 * len(inv_freq) <= d and len(inv_freq):
             yield replace(rope, inv_freq=inv_freq, rotary_dim=None, start=start, theta=10000.0)
 
-    tried: dict[str, tuple[Array, int]] = {
+    narrow: dict[str, tuple[Array, int]] = {
         "the exponent is divided by head_dim, not rotary_dim": (whole[: rope.pairs], rope.start),
         "the exponent is divided by rotary_dim, not head_dim": (geometric(r, theta), rope.start),
         "all of the head turns, with frequencies for all of it": (whole, 0),
@@ -199,6 +199,8 @@ def widths(rope: Rope) -> Wrong:
         "pairs reach over the whole head, the exponent divided by head_dim, those beyond rotary_dim stand still": (
             np.concatenate([whole[: len(w)], np.zeros(d // 2 - len(w))]), 0,
         ),
+    }
+    tried: dict[str, tuple[Array, int]] = (narrow if r < d else {}) | {
         "the first channels turn, not those from `start`": (w, 0),
         "the last channels turn": (w, d - r),
         "two channels turn where none should": (np.ones(1), 0),
@@ -214,6 +216,14 @@ def widths(rope: Rope) -> Wrong:
             theta ** (-2.0 * np.arange(r) / max(r, 1)), rope.start,
         ),
     }  # fmt: skip
+    turning = w[w != 0]
+    if 0 < len(turning) < len(w):
+        tried |= {
+            "what turns lies in a block of its own, the exponent divided by its width": (
+                geometric(2 * len(turning), theta), rope.start,
+            ),
+            "what turns lies in a block of its own": (turning, rope.start),
+        }  # fmt: skip
     for text, (inv_freq, start) in tried.items():
         yield from (("ROTDIM", text, each) for each in made(inv_freq, start))
 
@@ -327,10 +337,11 @@ def read(rope: Rope, reading: Reading) -> Iterator[Mutation]:
         w[order[int(a)]] = reading.inv_freq[k]
     if w.shape != rope.omega.shape or not w.any():
         return
-    if w.ndim == 1 and len(w) > 1 and (w > 0).all():
-        slope = np.polyfit(np.arange(len(w)), np.log(w), 1)[0]
+    known = np.flatnonzero(w > 0) if w.ndim == 1 else np.empty(0, int)  # the slowest may have been too slow to read
+    if len(known) > 2 and (np.diff(known) == 1).all() and known[0] == 0:
+        slope = np.polyfit(known, np.log(w[known]), 1)[0]
         theta = float(np.exp(-slope * len(w)))
-        if np.abs(np.log(w) + np.arange(len(w)) / len(w) * np.log(theta)).max() < 1e-3:
+        if np.abs(np.log(w[known]) + known / len(w) * np.log(theta)).max() < 1e-3:
             yield turned("THETA", f"theta is {theta:.7g}; expected {rope.theta:g}", replace(
                 rope, inv_freq=geometric(2 * len(w), theta), theta=10000.0))  # fmt: skip
     turning = rope.omega != 0

@@ -90,6 +90,8 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     yield Mutation("NOOP", "only the first head turns", {"result": only(1)})
     yield Mutation("BATCHPOS", "only the first row of the batch turns", {"result": only(0)})
     yield Mutation("BATCHPOS", "only the first head of the first row turns", {"result": only((0, 1))})
+    yield Mutation("BATCHPOS", "only the first row of the batch is written", {"result": only(0, zero=True)})
+    yield Mutation("BATCHPOS", "only the first head of the first row is written", {"result": only((0, 1), zero=True)})
     yield Mutation("NOOP", "only the first token turns", {"result": only(2)})
     yield Mutation("NOOP", "the last token is left as it was", {"result": last_left})
     yield Mutation("INPL", "it turns twice", {"turn": lambda _, c: lambda x, *t: turn(turn(x, *t), *t)})
@@ -179,9 +181,9 @@ def half(which: int) -> Callable[[Array, Context], Array]:
     return left
 
 
-def only(axes: int | tuple[int, ...]) -> Callable[[Array, Context], Array]:
+def only(axes: int | tuple[int, ...], zero: bool = False) -> Callable[[Array, Context], Array]:
     def first(y: Array, context: Context) -> Array:
-        result, index = context.x.copy(), [slice(None)] * 4
+        result, index = context.x * (not zero), [slice(None)] * 4
         for axis in np.atleast_1d(axes):
             index[axis] = slice(0, 1)
         result[tuple(index)] = y[tuple(index)]
