@@ -146,4 +146,5 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ImportError(f"{error.name} is not installed; pip install rope-ref[{name}]") from error
+        missing = (error.name or "").partition(".")[0]
+        raise ImportError(f"{missing} is not installed; pip install rope-ref[{name}]") from error

@@ -3,7 +3,7 @@
 The object may be
 
 - an `Implementation`;
-- a function to be checked, one that can be called with (x, positions), or (x, positions, layer);
+- a function to be checked, one that can be called with (x, positions), or where layers differ (x, positions, layer);
 - what makes one of these, if it can be called with no arguments and not with those: a function or a class.
 """
 
@@ -14,7 +14,7 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,8 @@ def paired(rope: Rope, pairing: str | None) -> Rope:
 def implemented(given: argparse.Namespace, rope: Ropes, declared: Mapping[str, Any]) -> Implementation:
     """The implementation that is named, or that a program is."""
     if given.program is None:
-        return implementation(load(given.object), given.object)
+        arguments = ("x", "positions") if isinstance(rope, Rope) or callable(rope) else ("x", "positions", "layer")
+        return implementation(load(given.object), given.object, arguments)
     if not isinstance(rope, Rope):
         raise ValueError("--command takes one Rope; name a layer by --layer, or a length by --length")
     from rope_ref.conformance.child import command
@@ -176,7 +177,7 @@ def load(name: str) -> Any:
     return found
 
 
-def implementation(found: Any, name: str, *, made: bool = False) -> Implementation:
+def implementation(found: Any, name: str, arguments: Sequence[str], *, made: bool = False) -> Implementation:
     """An object as an Implementation; see above how it is told what it is."""
     if isinstance(found, Implementation):
         return found
@@ -186,20 +187,21 @@ def implementation(found: Any, name: str, *, made: bool = False) -> Implementati
         signature = inspect.signature(found)
     except (ValueError, TypeError):  # of compiled functions nothing is known
         return Implementation(apply=found)
-    if takes(signature, 2) or takes(signature, 3):
+    if takes(signature, arguments):
         return Implementation(apply=found)
-    if made or not takes(signature, 0):
-        raise ValueError(f"{name} takes {signature}; expected (x, positions), or nothing and to make what takes them")
+    if made or not takes(signature, ()):
+        expected = ", ".join(arguments)
+        raise ValueError(f"{name} takes {signature}; expected ({expected}), or () and to make what takes ({expected})")
     try:
         result = found()
     except Exception as error:
         raise ValueError(f"{name}() raised {type(error).__name__}: {error}") from error
-    return implementation(result, f"{name}()", made=True)
+    return implementation(result, f"{name}()", arguments, made=True)
 
 
-def takes(signature: inspect.Signature, count: int) -> bool:
+def takes(signature: inspect.Signature, arguments: Sequence[str]) -> bool:
     try:
-        signature.bind(*[None] * count)
+        signature.bind(*arguments)
     except TypeError:
         return False
     return True
