@@ -12,7 +12,7 @@ SMALLEST = {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "b
 
 
 def budget(
-    x: ArrayLike, positions: ArrayLike, rope: Rope, *, store: str, arithmetic: str, table: str, angle: float = 0.0
+    x: ArrayLike, positions: ArrayLike, rope: Rope, *, store: str, arithmetic: str, table: str, angle: ArrayLike = 0.0
 ) -> NDArray[np.float64]:
     """A bound on |implementation - specification| for each number, in x's shape.
 
@@ -21,9 +21,9 @@ def budget(
 
         (|a c| + |b s|) ((1 + u_table)(1 + u_arithmetic)^2 (1 + u_store) - 1)
 
-    plus `angle`, the error of the angle in radians, times m |(a, b)|, since a rotation by d
-    moves a vector by at most |d| of its length; plus half the smallest number where the
-    result or a product is subnormal.
+    plus `angle`, the error of the angle in radians (one number, or one for each of `angles`), times
+    m |(a, b)|, since a rotation by d moves a vector by at most |d| of its length; plus half the
+    smallest number where the result or a product is subnormal.
     """
     x = np.abs(np.asarray(x, np.float64))
     cos, sin = (aligned(np.abs(t), x, rope) for t in tables(rope, positions))
@@ -31,7 +31,7 @@ def budget(
     a, b = x[..., first], x[..., second]
     # float64 tables are themselves off by a few roundings of cos, sin and their magnitude
     growth = (1 + UNIT[table]) * (1 + UNIT[arithmetic]) ** 2 * (1 + UNIT[store]) * (1 + 4 * UNIT["float64"]) - 1
-    turned = abs(angle) * np.hypot(a, b) * np.hypot(cos, sin)
+    turned = aligned(np.abs(np.asarray(angle, np.float64)), x, rope) * np.hypot(a, b) * np.hypot(cos, sin)
     floor = SMALLEST[store] + 3 * SMALLEST[arithmetic]
     bound = np.zeros_like(x)
     bound[..., first] = (a * cos + b * sin) * growth + turned + floor

@@ -28,10 +28,10 @@ def rounded(x: ArrayLike, dtype: str) -> Array:
 def given(x: NDArray[Any], dtype: str, kind: str) -> Any:
     """The array of a kind that holds x; the numbers must be those of the dtype already."""
     if kind == "numpy":
-        return x.astype(numpy_dtype(dtype))
+        return x.astype(numpy_dtype(dtype), order="C")
     if kind == "torch":
         torch = importlib.import_module("torch")
-        return torch.from_numpy(np.ascontiguousarray(x)).to(getattr(torch, dtype))
+        return torch.from_numpy(np.array(x, order="C")).to(getattr(torch, dtype))
     jax = importlib.import_module("jax.numpy")
     return jax.asarray(x, dtype=dtype)
 

@@ -36,7 +36,9 @@ class Caller:
             raise Failed(f"did not end within {self.time_limit:g} s") from None
         if error is not None:
             text = " ".join(str(error).split())
-            raise Failed(f"raised {type(error).__name__}: {text[:300]}") from error
+            kind = type(error)
+            name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+            raise Failed(f"raised {name}: {text[:300]}") from error
         return result
 
 

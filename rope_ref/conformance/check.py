@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from rope_ref.conformance import attention, contract, laws, parts, state, training
-from rope_ref.conformance.diagnosis import Diagnosis, Observation, closest, diagnose, passing_through, where
+from rope_ref.conformance.diagnosis import Diagnosis, Observation, by_angle, closest, diagnose, passing_through, where
 from rope_ref.conformance.falsify import Falsified, falsify
 from rope_ref.conformance.implementation import Implementation
 from rope_ref.conformance.interview import Facts, find_accuracy, interview
+from rope_ref.conformance.model import Mutation
 from rope_ref.conformance.probes import Probe
 from rope_ref.conformance.properties import POINTWISE, Property
 from rope_ref.conformance.reading import Reading, read
@@ -19,7 +20,8 @@ from rope_ref.conformance.report import Finding, Outcome, Report
 from rope_ref.conformance.snippet import snippet
 from rope_ref.conformance.subject import Ropes, Subject
 
-EXAMPLES = {"quick": 12, "normal": 60, "deep": 600}
+EXAMPLES = {"quick": 16, "normal": 80, "deep": 800}
+SEARCH = {"quick": 2.0, "normal": 6.0, "deep": 60.0}  # seconds for two wrongs at once
 Progress = Any
 
 
@@ -173,9 +175,13 @@ class Check:
         if np.isinf(deviation.error) and "not finite" not in deviation.text:
             if not found.trial.bug:
                 return self.refused(way, prop, found, earlier)
+        wrong_already = [f for f in self.findings if f.way in ("apply", way)]
         if found.trial.bug:
+            if wrong_already and (way == prop.name or np.isinf(deviation.error)):
+                return f"may follow from {wrong_already[0].bug}"
             return self.add(way, prop, found, found.trial.bug, found.trial.text or deviation.text, ())
-        channel = passing_through(found.observations) if not self.subject.mutations else None
+        still = any(o.rope.pairs == 0 for o in found.observations) and self.subject.layered
+        channel = passing_through(found.observations) if not self.subject.mutations and not still else None
         if channel is not None and prop.names in (None, ("ROTDIM",)):
             text = f"channel {channel} should pass through and does not"
             named = diagnose(self.subject, found.observations, names=("ROTDIM",))
@@ -183,9 +189,13 @@ class Check:
         diagnosis = self.diagnose(way, prop, found)
         if diagnosis is not None:
             return self.named(way, prop, found, diagnosis, earlier)
-        if earlier:
-            return f"may follow from {earlier[0].bug}"
+        if wrong_already:
+            return f"may follow from {wrong_already[0].bug}"
         text = where(found.observations)
+        beyond = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
+        if beyond is not None:
+            told = f"cos and sin are wrong for angles from {beyond:.4g} radians on, right below"
+            return self.add(way, prop, found, "ANGDT", told, ())
         near = closest(found.observations)
         bug = prop.bug
         if way == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
@@ -209,19 +219,20 @@ class Check:
                 return whole
         diagnosis = diagnose(subject, everything, names=prop.names, base=known, seconds=0.0)
         if diagnosis is None and not known and prop.names is None:
-            if self.reading is None and "apply" in subject.ways() and way in ("apply", "decode"):
-                self.reading = read(self.turn, subject.rope)
-            diagnosis = diagnose(
-                subject, everything, reading=self.reading, seconds={"quick": 2.0, "normal": 6.0, "deep": 60.0}[self.budget]
-            )
+            if any(f.way == way for f in self.findings):
+                return None  # what is not explained may follow from what was found before
+            reading = None
+            if way in subject.ways() and way != "decode":
+                reading = read(lambda x, positions: self.turn(way, x, positions), subject.rope)
+                self.reading = self.reading or reading
+            diagnosis = diagnose(subject, everything, reading=reading, seconds=SEARCH[self.budget])
         return diagnosis
 
-    def turn(self, x: Any, positions: Any) -> Any:
+    def turn(self, way: str, x: Any, positions: Any) -> Any:
         """One head of tokens through the implementation, for reading it off."""
         heads = self.facts.heads[0]
         probe = Probe(1, heads, tuple(map(tuple, positions.tolist())) if positions.ndim > 1 else tuple(positions.tolist()))
         wide = np.broadcast_to(x, (1, heads, *x.shape)).copy()
-        way = "apply" if "apply" in self.subject.ways() else next(iter(self.subject.ways()))
         answer = self.subject.ask(way, replace(probe, dtype=self.facts.dtypes[0]), wide)
         return None if answer.y is None else answer.y[0, 0]
 
@@ -232,7 +243,8 @@ class Check:
         notes = []
         for mutation in fresh:
             said = mutation.text if len(fresh) > 1 else text
-            notes.append(self.add(way, prop, found, mutation.bug, f"{said}{f' ({condition})' if condition else ''}", ()))
+            bug = told_by_offset(mutation) if way in ("decode", "steps") else mutation.bug
+            notes.append(self.add(way, prop, found, bug, f"{said}{f' ({condition})' if condition else ''}", ()))
         if diagnosis.covers in ("all", "pair"):
             self.subject.mutations = diagnosis.mutations
         return "; ".join(notes)
@@ -241,15 +253,34 @@ class Check:
         """A call that raised: a bug where the implementation says it can do this, else a limit."""
         deviation = found.trial.deviation
         assert deviation is not None
-        if earlier:
-            return f"may follow from {earlier[0].bug}"
+        if any(f.way in ("apply", way) for f in self.findings):
+            return "may follow from what was found before"
         if not prop.declared(self.subject):
             self.remarks.append(Finding("", prop.name, way, f"not taken: {deviation.text}", severity="remark"))
             return deviation.text
         bug = prop.bug
-        if bug == "UNKNOWN" and widths_clash(deviation.text, self.subject):
-            bug = "ROTDIM"
-        return self.add(way, prop, found, bug, deviation.text, ())
+        text = deviation.text
+        if bug == "UNKNOWN":
+            bug, text = self.why_refused(found, text)
+        return self.add(way, prop, found, bug, text, ())
+
+    def why_refused(self, found: Falsified, text: str) -> tuple[str, str]:
+        """The class of an error, where its words or its circumstances tell."""
+        axes = self.subject.rope.axes
+        if "torch._dynamo" in text:
+            return "LIFE", text
+        if " device" in text:
+            return "CACHE", f"something is left on another device: {text}"
+        if widths_clash(text, self.subject):
+            return "ROTDIM", text
+        if self.subject.rope.xpos is not None:
+            return "XPOS", text
+        answered = [o.probe for o in found.observations]
+        if answered and all(p.seq(axes) > p.heads for p in found.refused) and all(
+            p.seq(axes) <= p.heads for p in answered
+        ):  # fmt: skip
+            return "AXIS", f"only with more tokens than heads: {text}"
+        return "UNKNOWN", text
 
     def add(self, way: str, prop: Property, found: Falsified, bug: str, text: str, mutations: tuple[Any, ...]) -> str:
         deviation = found.trial.deviation
@@ -268,6 +299,12 @@ class Check:
         declared = self.subject.implementation.deviations
         accepted = finding.bug in declared or f"{finding.bug}:{finding.property}" in declared
         return replace(finding, severity="known") if accepted else finding
+
+
+def told_by_offset(mutation: Mutation) -> str:
+    """Where only an offset is given, a place that is ignored or a row that is missing is an offset that got lost."""
+    missing = "rows of the table are missing" in mutation.text
+    return "OFFSET" if mutation.bug == "POSIGN" or missing else mutation.bug
 
 
 def widths_clash(text: str, subject: Subject) -> bool:

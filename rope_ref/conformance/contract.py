@@ -74,10 +74,9 @@ def at_the_end(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
 
 def beyond(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     axes, heads, end = subject.rope.axes, facts.heads[-1], subject.implementation.max_position
-    starts = [] if end is None else [end, end - 1, end + 1, 2 * end]
-    starts += [] if subject.implementation.negative is not False else [-1, -2]
+    starts = [] if end is None else [end - 1, end, end + 1, 2 * end]
     return st.builds(lambda start, seq: (sequence(start, seq, axes, heads=heads),), st.sampled_from(starts), st.integers(1, 3)).filter(
-        lambda case: case[0].where.min() < 0 or end is None or case[0].where.max() >= end
+        lambda case: case[0].where.max() >= (end or 0)
     )
 
 
@@ -90,7 +89,7 @@ def dangerous(subject: Subject, facts: Facts) -> str:
     one = subject.implementation
     if "RANGE" in one.deviations:
         return "known to read what it should not"
-    return "" if one.max_position is not None or one.negative is False else "no range is declared"
+    return "" if one.max_position is not None else "no max_position is declared"
 
 
 every_dtype = drawn(

@@ -1,7 +1,8 @@
 """From answers that are wrong to the bug that explains them."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
@@ -9,14 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from rope_ref.conformance.arrays import Array
-from rope_ref.conformance.model import Accuracy, Mutation, computed
+from rope_ref.conformance.model import Accuracy, Mutation, computed, lenient
 from rope_ref.conformance.mutations import catalogue, from_reading
 from rope_ref.conformance.mutations.frequencies import rule
 from rope_ref.conformance.probes import Probe
 from rope_ref.conformance.reading import Reading
 from rope_ref.conformance.subject import Subject, differs
+from rope_ref.frequencies import geometric
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
+from rope_ref.rotation import angles
 
 
 class Observation(NamedTuple):
@@ -77,26 +80,51 @@ def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
                     trained[name] * (trained.get("factor") or 1)
                 )
         made.extend((bug, text, subject.rope_for(probe, length=n)) for text, n in lengths.items())
+        made.extend((bug, text, other) for text, other in always_rescaled(rope))
     return {text: Mutation(bug, text, {"rope": lambda r, c, o=other: o}) for bug, text, other in made if other != rope}
 
 
-def lenient(dtype: str) -> Accuracy:
-    """The accuracy at which a wrong computation is recognised: the least that a correct one may have."""
-    if dtype == "float64":
-        return Accuracy("recurrence", "float32", "float64")
-    return Accuracy("recurrence", dtype, dtype)
+def always_rescaled(rope: Rope) -> Iterator[tuple[str, Rope]]:
+    """Dynamic NTK without the condition that the sequence is longer than the trained length."""
+    make, given = rope.origin or (None, {})
+    if make is None or make.__name__ != "dynamic_ntk":
+        return
+    stretch = given["factor"] * given["length"] / given["max_position_embeddings"] - (given["factor"] - 1)
+    r = 2 * rope.pairs
+    if stretch > 0 and r > 2:
+        theta = float(given["theta"]) * stretch ** (r / (r - 2))
+        if theta > 0:
+            yield "the base is rescaled at every length, also within the trained one", replace(
+                rope, inv_freq=geometric(r, theta), theta=10000.0
+            )
+
+
+def sharp(dtype: str) -> Accuracy:
+    """The accuracy that most implementations have."""
+    wide = "float64" if dtype == "float64" else "float32"
+    return Accuracy("float32", wide, wide)
+
+
+LEVELS = (sharp, lenient)
 
 
 def matches(observation: Observation, mutations: Sequence[Mutation], level: Accuracy | None = None) -> bool:
     """Whether these wrongs, and nothing else, give this answer."""
+    level = level or lenient(observation.probe.dtype)
     try:
         with np.errstate(all="ignore"):
-            y, bound = computed(
-                observation.probe, observation.rope, level or lenient(observation.probe.dtype), mutations
-            )
+            y, bound = computed(observation.probe, observation.rope, level, mutations)
     except (ValueError, IndexError):  # it cannot be wrong in this way here
         return False
-    return bool(np.isfinite(y).all()) and differs(observation.y, y, bound) is None
+    if not np.isfinite(y).all() or differs(observation.y, y, bound) is not None:
+        return False
+    if observation.right or not mutations:
+        return True
+    # it must say more than that anything may come out: most of what is wrong must be wrong by far more than the bound
+    right, allowed = computed(observation.probe, observation.rope, level)
+    error = np.abs(observation.y - right)
+    wrong = error > allowed
+    return not wrong.any() or bool(np.mean(bound[wrong] < 0.5 * error[wrong]) > 0.5)
 
 
 def diagnose(
@@ -107,7 +135,20 @@ def diagnose(
 
     names: the classes that may be named. base: wrongs that are known already.
     """
-    wrong = [o for o in seen if not o.right and np.isfinite(o.y).all()]
+    for level in LEVELS:
+        found = at_level(subject, seen, level, reading, names, base, seconds)
+        if found is not None:
+            return found
+    return None
+
+
+def at_level(
+    subject: Subject, seen: Sequence[Observation], level: Callable[[str], Accuracy], reading: Reading | None,
+    names: Sequence[str] | None, base: Sequence[Mutation], seconds: float,
+) -> Diagnosis | None:  # fmt: skip
+    """The same, for implementations of one accuracy."""
+    # what is within the bounds of this accuracy anyway tells nothing
+    wrong = [o for o in seen if not o.right and np.isfinite(o.y).all() and not fits(o, base, level)]
     right = [o for o in seen if o.right]
     if not wrong:
         return None
@@ -115,35 +156,43 @@ def diagnose(
     wrong = sorted(wrong, key=lambda o: o.y.size)
     plausible = [
         text for text, m in tables[id(wrong[0])].items()
-        if (names is None or m.bug in names) and matches(wrong[0], (*base, m))
+        if (names is None or m.bug in names) and fits(wrong[0], (*base, m), level)
     ]  # fmt: skip
 
     def holds(text: str, among: Iterable[Observation]) -> bool:
-        return all(text in tables[id(o)] and matches(o, (*base, tables[id(o)][text])) for o in among)
+        return all(text in tables[id(o)] and fits(o, (*base, tables[id(o)][text]), level) for o in among)
 
     covering = [text for text in plausible if holds(text, wrong)]
     for covers, among in (("all", right), ("wrong ones", ())):
         for text in covering:
             if holds(text, among):
                 mutation = tables[id(wrong[0])][text]
+                if covers == "wrong ones" and set(mutation.changes) == {"rope"} and isinstance(subject.ropes, Rope):
+                    continue  # the same frequencies serve all positions
                 return Diagnosis(mutation.bug, text, (*base, mutation), covers)
     if names is None and not base:
-        return pair(wrong, tables, seconds)
+        return pair(wrong, tables, seconds, level)
     return None
 
 
-def pair(wrong: Sequence[Observation], tables: dict[int, dict[str, Mutation]], seconds: float) -> Diagnosis | None:
+def fits(o: Observation, mutations: Sequence[Mutation], level: Callable[[str], Accuracy]) -> bool:
+    return matches(o, mutations, level(o.probe.dtype))
+
+
+def pair(
+    wrong: Sequence[Observation], tables: dict[int, dict[str, Mutation]], seconds: float, level: Callable[[str], Accuracy]
+) -> Diagnosis | None:
     """Two wrongs at once."""
     until = time.monotonic() + seconds
     first = tables[id(wrong[0])]
     for one, two in combinations(first.values(), 2):
         if time.monotonic() > until:
             return None
-        if set(one.changes) == set(two.changes) == {"rope"} or one.bug == two.bug or "result" in one.changes:
+        if set(one.changes) == set(two.changes) == {"rope"} or "result" in one.changes:
             continue
-        if matches(wrong[0], (one, two)) and all(
+        if fits(wrong[0], (one, two), level) and all(
             one.text in tables[id(o)] and two.text in tables[id(o)]
-            and matches(o, (tables[id(o)][one.text], tables[id(o)][two.text])) for o in wrong[1:]
+            and fits(o, (tables[id(o)][one.text], tables[id(o)][two.text]), level) for o in wrong[1:]
         ):  # fmt: skip
             return Diagnosis(f"{one.bug}+{two.bug}", f"{one.text}; and {two.text}", (one, two), "pair")
     return None
@@ -183,6 +232,29 @@ def passing_through(seen: Sequence[Observation]) -> int | None:
             return None
         found = int(wrong[0]) if found is None else found
     return found
+
+
+def by_angle(seen: Sequence[Observation]) -> float | None:
+    """The angle beyond which answers are wrong, whatever the position; None where it is not the angle that tells."""
+    sizes, faults = [], []
+    for o in seen:
+        if not o.rope.pairs:
+            continue
+        expected, bound = computed(o.probe, o.rope, lenient(o.probe.dtype))
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(o.y - expected) <= bound)
+        first, second = channels(o.rope.pairing, o.rope.pairs, o.rope.start)
+        phi = np.abs(angles(o.rope, o.probe.rows(o.rope.axes)))
+        phi = np.broadcast_to(phi[:, None] if o.rope.heads is None else phi, wrong[..., first].shape)
+        sizes.append(phi.ravel())
+        faults.append((wrong[..., first] | wrong[..., second]).ravel())
+    if not sizes:
+        return None
+    phi, fault = np.concatenate(sizes), np.concatenate(faults)
+    if not fault.any():
+        return None
+    least = float(phi[fault].min())
+    return least if least > 0.5 and fault[phi >= least].mean() > 0.4 and (phi < least).any() else None
 
 
 def where(seen: Sequence[Observation]) -> str:

@@ -12,6 +12,7 @@ from hypothesis.strategies import SearchStrategy
 
 from rope_ref.conformance.diagnosis import Observation
 from rope_ref.conformance.interview import Facts
+from rope_ref.conformance.probes import Probe
 from rope_ref.conformance.properties import Case, Property, Trial
 from rope_ref.conformance.subject import Subject
 
@@ -25,6 +26,7 @@ class Falsified(NamedTuple):
     case: Case
     trial: Trial
     observations: list[Observation]
+    refused: list[Probe]
 
 
 class _Fails(Exception):
@@ -37,6 +39,7 @@ def falsify(
     """A case in which the property fails, or the answers that were seen, all of them right."""
     seen: dict[bool, list[Observation]] = {True: [], False: []}
     failed: list[tuple[Case, Trial]] = []
+    refused: list[Probe] = []
 
     def gather(case: Case) -> None:
         trial = prop.trial(subject, way, case)
@@ -45,6 +48,8 @@ def falsify(
                 seen[observation.right].append(observation)
         if trial.deviation is not None:
             failed.append((case, trial))
+            if np.isinf(trial.deviation.error) and len(refused) < KEPT:
+                refused.extend(case)
 
     cases = prop.draw(subject, facts)
     run(gather, cases, examples, number, (Phase.generate,))
@@ -64,7 +69,7 @@ def falsify(
 
     run(shrink, cases, examples, number, (Phase.generate, Phase.shrink))
     case, trial = min(failed, key=lambda one: size(one[0]))
-    return Falsified(case, trial, [*trial.observations, *seen[False], *seen[True]])
+    return Falsified(case, trial, [*trial.observations, *seen[False], *seen[True]], refused)
 
 
 class _Enough(BaseException):

@@ -1,7 +1,7 @@
 """What is plugged in: the ways into somebody's rotary embedding, and what they declare about it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 Call = Callable[..., Any]
@@ -34,8 +34,9 @@ class Implementation:
     grad(x, positions, upstream) -> dx              the gradient of sum(upstream * apply(x, positions))
     module() -> torch.nn.Module                     a fresh module; `call(module, x, positions) -> y` rotates with it
     shard(x, positions, rank, ranks) -> y           what rank holds of the whole (batch, heads, seq, head_dim), rotated
-    position_ids(parts) -> positions                (seq, 3) of parts, each {"text": length} or {"grid": (t, h, w)}, seconds
-                                                    between frames as "seconds"; see `multimodal.position_ids`
+    position_ids(parts) -> positions                (seq, 3) of parts, each {"text": length} or {"grid": (t, h, w)} before
+                                                    merging 2 x 2, with the "seconds" between frames, at 2 positions a
+                                                    second; see `multimodal.position_ids`
     grid(height, width) -> positions                (height width, axes) of an image's patches, row by row
     convert(weight) -> weight                       interleaved projection weights (heads head_dim, hidden) made half-split
     paths                                           name -> another way in with the signature of `apply` that must agree: a

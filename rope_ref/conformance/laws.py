@@ -28,13 +28,16 @@ def law(compare):  # type: ignore[no-untyped-def]
     """A trial from a function that returns two arrays and a bound on their difference."""
 
     def trial(subject: Subject, way: str, case: Case) -> Trial:
-        try:
-            found, expected, bound = compare(subject, way, case[0])
-        except _Refused as error:
-            return Trial(Deviation(str(error), np.inf))
-        deviation = differs(found, expected, bound)
-        answer = subject.ask(way, case[0])
-        return Trial(deviation, observed(subject, case[0], answer, subject.deviates(answer, case[0])))
+        for probe in case:
+            try:
+                found, expected, bound = compare(subject, way, probe)
+            except _Refused as error:
+                return Trial(Deviation(str(error), np.inf))
+            deviation = differs(found, expected, bound)
+            if deviation is not None:
+                answer = subject.ask(way, probe)
+                return Trial(deviation, observed(subject, probe, answer, subject.deviates(answer, probe)))
+        return Trial(None)
 
     return trial
 

@@ -77,6 +77,13 @@ class Accuracy:
         return error
 
 
+def lenient(dtype: str) -> Accuracy:
+    """The accuracy at which a wrong computation is recognised: the least that a correct one may have."""
+    if dtype == "float64":
+        return Accuracy("recurrence", "float32", "float64")
+    return Accuracy("recurrence", dtype, dtype)
+
+
 def angle_sum(p: Array, weights: Array) -> Array:
     """sum over axes of p weights: p (batch, seq, axes), weights ([heads,] pairs, axes); (batch, 1 or heads, seq, pairs)."""
     if weights.ndim == 2:

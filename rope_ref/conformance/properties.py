@@ -83,7 +83,7 @@ def cases(
     draw: st.DrawFn, subject: Subject, facts: Facts, *, starts: tuple[int, int] = (0, 0), seqs: tuple[int, int] = (1, 9),
     kind: str = "sequence", **fixed: object,
 ) -> Case:  # fmt: skip
-    """One probe.
+    """One probe, for every layer that has a Rope of its own.
 
     kind: "sequence", tokens one behind the other; "any", each somewhere; "rows", each row somewhere else;
     "fractional", between whole numbers.
@@ -103,10 +103,10 @@ def cases(
         if kind == "fractional":
             where = where + draw(st.sampled_from([0.5, 0.25, 0.75]))
     probe = Probe(
-        batch, draw(st.sampled_from(facts.heads)), nested(where), dtype=facts.dtypes[0], seed=draw(seeds()),
-        layer=draw(st.integers(0, len(subject.ropes) - 1)) if subject.layered else 0,  # type: ignore[arg-type]
+        batch, draw(st.sampled_from(facts.heads)), nested(where), seed=draw(seeds()),
+        **{"dtype": facts.dtypes[0]} | {name: draw(st.sampled_from(values)) for name, values in fixed.items()},  # type: ignore[arg-type,call-overload]
     )  # fmt: skip
-    return (replace(probe, **{name: draw(st.sampled_from(values)) for name, values in fixed.items()}),)  # type: ignore[arg-type,call-overload]
+    return tuple(replace(probe, layer=layer) for layer in subject.kinds)
 
 
 def drawn(**words: object) -> Draw:
@@ -127,9 +127,9 @@ def apart(facts: Facts) -> tuple[int, int]:
 POINTWISE = (
     Property("agreement", "the first tokens of a sequence turn as the specification says", "UNKNOWN",
              drawn(), pointwise),
-    Property("positions", "a token turns by the position that it was given, not by its place in the call", "POSIGN",
+    Property("positions", "a token turns by the position that it was given, not by its place in the call", "UNKNOWN",
              drawn(kind="any", starts=apart), pointwise),
-    Property("offsets", "a sequence may begin anywhere", "OFFSET",
+    Property("offsets", "a sequence may begin anywhere", "UNKNOWN",
              drawn(starts=lambda facts: (0, 5000)), pointwise),
     Property("batch", "rows and single tokens are turned alike", "BATCHPOS",
              drawn(batches=lambda facts: facts.batches, seqs=(1, 3), starts=lambda facts: (0, 40)), pointwise,

@@ -16,6 +16,9 @@ from rope_ref.rope import Rope
 Turn = Callable[[Array, Array], Array | None]  # x (seq, head_dim), positions (seq,) or (seq, axes) -> y, None where it fails
 
 
+FAR = 4093
+
+
 class Reading(NamedTuple):
     """What was read off.
 
@@ -37,11 +40,11 @@ class Reading(NamedTuple):
 def read(turn: Turn, rope: Rope) -> Reading | None:
     """Read an implementation off; None where it is not a rotation of pairs."""
     axes = 1 if rope.axes is None else rope.axes
-    columns = [_columns(turn, rope, axis) for axis in range(axes)]
-    if any(c is None for c in columns):
+    columns = [_columns(turn, rope, axis, p) for p in (1, FAR) for axis in range(axes)]
+    if any(c is None for c in columns[:axes]):
         return None
-    matrices = np.stack([c for c in columns if c is not None])
-    mixed = (np.abs(matrices) > 1e-3).any(0)
+    matrices = np.stack([c for c in columns if c is not None])  # slow pairs mix at the far position alone
+    mixed = (np.abs(matrices) > 1e-4).any(0)
     pairs = _pairs(mixed)
     if pairs is None:
         return None
@@ -58,17 +61,16 @@ def _position(rope: Rope, axis: int, p: int) -> Array:
     return np.array([p]) if rope.axes is None else p * np.eye(rope.axes, dtype=np.int64)[axis : axis + 1]
 
 
-def _columns(turn: Turn, rope: Rope, axis: int) -> Array | None:
-    """A (head_dim, head_dim), y = A x at position 1 of an axis."""
-    answers = [turn(basis[None], _position(rope, axis, 1)) for basis in np.eye(rope.head_dim)]
+def _columns(turn: Turn, rope: Rope, axis: int, p: int) -> Array | None:
+    """A (head_dim, head_dim), y = A x at a position of an axis."""
+    answers = [turn(basis[None], _position(rope, axis, p)) for basis in np.eye(rope.head_dim)]
     if any(y is None or y.shape != (1, rope.head_dim) or not np.isfinite(y).all() for y in answers):
         return None
     return np.stack([y[0] for y in answers if y is not None], -1)
 
 
 def _pairs(mixed: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """The pairs (i, j) that mix with each other and with nothing else. Slow pairs barely mix at position 1:
-    which partner they have follows from the others, if these tell."""
+    """The pairs (i, j) that mix with each other and with nothing else, None where channels mix otherwise."""
     size = len(mixed)
     partner = {}
     for i in range(size):
@@ -114,7 +116,7 @@ def _words(
     else:
         pairing = ", ".join(f"({a}, {b})" for a, b in list(zip(first, second, strict=True))[:4]) + " ..."
     speeds = np.abs(omega).sum(-1) if omega.ndim == 2 else np.abs(omega)
-    lines = [f"pairs: {pairing}", f"channels that turn at position 1: {2 * len(first)}, left as they are: {len(still)}"]
+    lines = [f"pairs: {pairing}", f"channels that turn: {2 * len(first)}, left as they are: {len(still)}"]
     if len(speeds):
         lines.append(f"frequencies: {speeds[0]:.7g} ... {speeds[-1]:.7g} radians per position")
         if omega.ndim == 1:

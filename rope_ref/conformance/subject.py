@@ -10,7 +10,7 @@ import numpy as np
 from rope_ref.conformance.arrays import Array, arranged, check_layout, dtype_name, given, numbers, restored
 from rope_ref.conformance.calling import Caller, Failed
 from rope_ref.conformance.implementation import Implementation
-from rope_ref.conformance.model import Accuracy, Mutation, computed
+from rope_ref.conformance.model import Accuracy, Mutation, computed, lenient
 from rope_ref.conformance.probes import Probe
 from rope_ref.rope import Rope
 
@@ -47,6 +47,8 @@ class Subject:
 
     def __post_init__(self) -> None:
         check_layout(self.implementation.layout)
+        if self.layered:
+            self.ropes = list(self.ropes)  # type: ignore[arg-type]
         self.caller = Caller(self.implementation.time_limit)
 
     # what it should compute
@@ -54,6 +56,15 @@ class Subject:
     @property
     def layered(self) -> bool:
         return not isinstance(self.ropes, Rope) and not callable(self.ropes)
+
+    @property
+    def kinds(self) -> list[int]:
+        """A layer of every Rope there is, the first and the last that have it."""
+        if not self.layered:
+            return [0]
+        listed: list[Rope] = list(self.ropes)  # type: ignore[arg-type]
+        last = {rope: layer for layer, rope in enumerate(listed)}
+        return sorted({listed.index(rope) for rope in last} | set(last.values()))
 
     @property
     def rope(self) -> Rope:
@@ -121,6 +132,9 @@ class Subject:
     def call(self, function: Any, *args: Any) -> Any:
         return self.caller(function, *args)
 
+    def dtype_of(self, raw: Any) -> str:
+        return dtype_name(raw)
+
     def laid(self, x: Array, dtype: str, memory: str = "contiguous") -> Any:
         layout = self.implementation.layout
         a = arranged(x, layout)
@@ -175,6 +189,9 @@ class Subject:
     # comparing
 
     def exactness(self, dtype: str) -> Accuracy:
+        """How exact answers in a dtype are; the least that is allowed where the wrongs known are known to some digits."""
+        if self.mutations:
+            return lenient(dtype)
         wide = "float64" if dtype == "float64" else "float32"
         return self.accuracy.get(dtype, Accuracy("exact" if dtype == "float64" else "float32", wide, wide))
 

@@ -38,6 +38,8 @@ def rule(rope: Rope) -> str | None:
     """The class of a mistake in the frequencies of this Rope, if its variant has a rule of its own."""
     name = rope.origin.make.__name__ if rope.origin else ""
     found = RULES.get(name)
+    if found == "MROPE" and rope.axes == 2:
+        return "AXIAL"
     if found is None and rope.axes is not None:
         return "MROPE" if rope.axes == 3 else "AXIAL"
     return found
@@ -270,6 +272,12 @@ def axes(rope: Rope) -> Wrong:
         yield bug, text, shared(np.asarray(axis))
     for a in range(n):
         yield bug, f"all pairs turn with axis {a}", shared(np.full(rope.pairs, a))
+    for by in (1, -1):
+        rolled = omega.copy()
+        for a in range(1, n):
+            mine = omega[:, a] != 0
+            rolled[mine, a] = np.roll(omega[mine, a], by)
+        yield bug, f"the frequencies of each axis but the first are moved round by {by}", replace(rope, inv_freq=rolled)
     for text, w in _reassigned(omega).items():
         yield bug, text, replace(rope, inv_freq=w)
 

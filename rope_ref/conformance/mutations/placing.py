@@ -22,8 +22,8 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     for text, lengths in BEFORE.items():
         yield Mutation("OFFSET", text, {"positions": lambda p, c, f=lengths: p + f(c)})
     yield Mutation("AXIS", "positions run along the heads", {"angles": along_heads})
-    yield Mutation("AXIS", "positions count heads and tokens together, (batch, seq, heads)", {"angles": flat("bsh")})
-    yield Mutation("AXIS", "positions count heads and tokens together, (batch, heads, seq)", {"angles": flat("bhs")})
+    yield Mutation("AXIS", "rows (batch, seq, heads) are counted as (batch, heads, seq)", {"angles": flat("bsh", 1)})
+    yield Mutation("AXIS", "rows (batch, heads, seq) are counted as (batch, seq, heads)", {"angles": flat("bhs", 0)})
     if rope.axes is not None:
         bug = "MROPE" if rope.axes == 3 else "AXIAL"
         for a in range(rope.axes):
@@ -153,15 +153,16 @@ def along_heads(phi: Array, context: Context) -> Array:
     return np.broadcast_to(np.moveaxis(taken, 2, 1), (phi.shape[0], heads, seq, phi.shape[-1]))
 
 
-def flat(order: str) -> Place:
-    """Angles of consecutive numbers, given to tokens and heads in this order, modulo the number of tokens."""
+def flat(order: str, heads_inside: int) -> Place:
+    """Tokens found from the number of a row: n mod seq, or n // heads mod seq, with rows numbered in this order."""
 
     def counted(phi: Array, context: Context) -> Array:
         batch, heads, seq = context.x.shape[:3]
         sizes = {"b": batch, "h": heads, "s": seq}
         number = np.arange(batch * heads * seq).reshape([sizes[letter] for letter in order])
         number = number.transpose([order.index(letter) for letter in "bhs"])
-        taken: Array = phi[np.arange(batch)[:, None, None], 0, number % seq]
+        token = number % seq if heads_inside else number // heads % seq
+        taken: Array = phi[np.arange(batch)[:, None, None], 0, token]
         return taken
 
     return counted

@@ -45,6 +45,11 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     yield Mutation("XPOS", "xPos does not scale", {"magnitude": lambda m, c: np.asarray(c.rope.attention_scale)})
     yield Mutation("XPOS", "xPos is centered at the middle of the call", {"magnitude": centered})
     yield Mutation("XPOS", "xPos is centered at the middle of the call, and not divided", {"magnitude": undivided})
+    yield Mutation("XPOS", "the exponent of xPos is p - center/scale_base, not (p - center)/scale_base", {
+        "magnitude": lambda m, c: _power(
+            c, (c.probe.rows(None).astype(np.float64) - c.rope.xpos.center / c.rope.xpos.scale_base)[..., None]
+        )
+    })  # fmt: skip
     yield Mutation("XPOS", "xPos counts from the beginning of the call", {"magnitude": counted})
     yield Mutation("XPOS", "every pair takes the scale of the first", {"magnitude": lambda m, c: m[..., :1]})
 

@@ -1,6 +1,7 @@
 """Wrong formulas: which numbers are combined, with which sign, and what becomes of the result."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,6 +34,28 @@ FORMULAS: dict[str, Pair] = {
 }  # fmt: skip
 
 
+def _split(order: str) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """A table of sin and cos in turn, cut in the middle, or one after the other, taken in turn."""
+
+    def cut(cos: Array, sin: Array) -> tuple[Array, Array]:
+        one, two = (sin, cos) if order.startswith("sin") else (cos, sin)
+        turns = np.stack([one, two], -1).reshape(*cos.shape[:-1], -1)
+        rows = np.concatenate([one, two], -1)
+        n = cos.shape[-1]
+        a, b = (turns[..., :n], turns[..., n:]) if order.endswith("cut") else (rows[..., ::2], rows[..., 1::2])
+        return (b, a) if order.startswith("sin") else (a, b)
+
+    return cut
+
+
+SPLITS = {
+    "a table of sin and cos in turn is cut in the middle": _split("sin, cut"),
+    "a table of cos and sin in turn is cut in the middle": _split("cos, cut"),
+    "a table of sines and then cosines is taken in turn": _split("sin, turns"),
+    "a table of cosines and then sines is taken in turn": _split("cos, turns"),
+}
+
+
 def mutations(rope: Rope) -> Iterator[Mutation]:
     """Every wrong formula and every wrong use of its result."""
     yield Mutation("NOOP", "x comes back as it was: nothing turns", {"result": lambda y, c: c.x})
@@ -43,11 +66,18 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         "angles" if rope.pairing == "half-split" else "the table is laid out in halves, neighbours are paired: the two "
         "channels of a pair turn by different angles", {"turn": lambda _, c: mixed},
     )  # fmt: skip
+    if rope.axes is not None and rope.heads is None:
+        yield Mutation(
+            "FORMULA", "within each axis, tables and channels are laid out in different ways",
+            {"turn": lambda _, c: mixed_by_axis},
+        )  # fmt: skip
+    for text, split in SPLITS.items():
+        yield Mutation("FORMULA", text, {"tables": lambda t, c, f=split: f(*t)})
     yield Mutation(
-        "FORMULA", "rotate_half takes neighbours and puts them out as halves", {"turn": lambda _, c: neighbours_as_halves}
+        "LAYOUT", "rotate_half takes neighbours and puts them out as halves", {"turn": lambda _, c: neighbours_as_halves}
     )
     yield Mutation(
-        "FORMULA", "rotate_half takes neighbours and puts them out as halves, with tables of neighbours",
+        "LAYOUT", "rotate_half takes neighbours and puts them out as halves, with tables of neighbours",
         {"turn": lambda _, c: lambda x, cos, sin, rope: neighbours_as_halves(x, cos, sin, rope, "interleaved")},
     )  # fmt: skip
     for order, text in (("out", "the result is left in the order"), ("in", "x is taken in the order")):
@@ -97,6 +127,19 @@ def mixed(x: Array, cos: Array, sin: Array, rope: Rope) -> Array:
     swapped = np.empty_like(turned)
     swapped[..., first], swapped[..., second] = -turned[..., second], turned[..., first]
     return placed(x, turned * wide(cos, other) + swapped * wide(sin, other), rope)
+
+
+def mixed_by_axis(x: Array, cos: Array, sin: Array, rope: Rope) -> Array:
+    """The same, each block of pairs that turn with one axis by itself."""
+    axis = np.abs(rope.omega).argmax(-1)
+    y = x.copy()
+    first, second = channels(rope.pairing, rope.pairs, rope.start)
+    for a in np.unique(axis):
+        block = axis == a
+        own = np.sort(np.concatenate([first[block], second[block]]))
+        part = replace(rope, head_dim=len(own), rotary_dim=None, start=0, inv_freq=np.ones(block.sum()))
+        y[..., own] = mixed(x[..., own], cos[..., block], sin[..., block], part)
+    return y
 
 
 def neighbours_as_halves(x: Array, cos: Array, sin: Array, rope: Rope, tables: str = "half-split") -> Array:
