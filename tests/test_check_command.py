@@ -13,6 +13,7 @@ import pytest
 import rope_ref as rr
 from rope_ref.cli import main
 from rope_ref.conformance import Implementation
+from rope_ref.conformance.command import of_config
 from rope_ref.conformance.declarations import DECLARATIONS, LISTS, declaration
 
 ROOT = Path(__file__).parents[1]
@@ -216,6 +217,23 @@ def test_a_variant_of_every_length(ran):
     assert status == 0 and ", of every length" in out.splitlines()[0]
     assert ran("static", variant=variant)[0] == 1
     assert ran("static", "--length", 16, variant=variant)[0] == 0  # within the trained length nothing is stretched
+
+
+def test_a_config_whose_layers_depend_on_the_length(tmp_path):
+    given = json.loads((CONFIGS / "gemma-3-1b.json").read_text())["config"]
+    stretched = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e6}
+    plain = {"rope_type": "default", "rope_theta": 1e4}
+    given |= {"rope_parameters": {"full_attention": stretched, "sliding_attention": plain}}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({k: v for k, v in given.items() if k not in ("rope_theta", "rope_local_base_freq")}))
+    rope, _ = of_config(str(path), 5, None, None)
+    lengths = (1, 100_000, 1_000_000)
+    assert [rope(n) for n in lengths] == [rr.from_config(path, 5, length=n) for n in lengths]
+    assert rope(1) != rope(1_000_000)
+    assert of_config(str(path), 0, None, None)[0] == rr.from_config(path, 0)
+    with pytest.raises(ValueError, match="name one by --layer, or a --length"):
+        of_config(str(path), None, None, None)
+    assert of_config(str(path), None, 100_000, None)[0][5] == rope(100_000)
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 - this and the next cannot be loaded twice, as runs within this one else would
 import pytest
+
+import rope_ref.conformance.plugin  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
