@@ -1,13 +1,15 @@
 """The command `rope-ref`."""
 
 import argparse
+import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rope_ref.explain import explain, grouped
+from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
 from rope_ref.variants import CATALOGUE
 
@@ -17,8 +19,25 @@ EXAMPLES = """examples:
   rope-ref explain config.json --length 100000  dynamic NTK or LongRoPE at this length
   rope-ref explain config.json --plot out.png   wavelengths, and the decay of the score with distance
   rope-ref show yarn                            the function of the specification
+  rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
+                                                what is wrong with an implementation
+  rope-ref vectors golden                       right answers in files, for tests in any language
 
-exit status: 0 done, 2 wrong usage or a config that is not understood
+exit status: 0 done, 1 an implementation that does not conform, 2 wrong usage or a config that is not understood
+"""
+
+CHECK_EXAMPLES = """examples:
+  rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
+  rope-ref check my.model:apply_rope --config config.json --layer 0 --layout bshd --arrays torch
+  rope-ref check my.model:implementation --variant default --head-dim 64 --budget deep --json report.json
+  rope-ref check --command './my_rope' --variant yarn --head-dim 64 --set factor=4 \\
+      --set original_max_position_embeddings=4096
+
+The object is a function (x, positions) -> y, with a third argument, the layer, where layers differ; or an
+Implementation, which has further ways in: decode, tables, cache, ...; or what makes one of these when it is
+called with no arguments. Modules are looked for in the current folder first.
+
+exit status: 0 it conforms, 1 it does not, 2 wrong usage
 """
 
 
@@ -53,7 +72,40 @@ def parser() -> argparse.ArgumentParser:
     other = commands.add_parser("show", help="the function of the specification that makes a variant")
     other.add_argument("variant", metavar="VARIANT", choices=CATALOGUE, help=", ".join(CATALOGUE))
     other.set_defaults(run=run_show)
+    add_check(commands.add_parser(
+        "check", help="whether an implementation is right, and what is wrong with it", epilog=CHECK_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ))  # fmt: skip
+    vectors = commands.add_parser("vectors", help="write inputs, right answers and bounds, for tests in any language")
+    vectors.add_argument("directory", metavar="DIR", help="the folder to write them to")
+    vectors.set_defaults(run=run_vectors)
     return top
+
+
+def add_check(one: argparse.ArgumentParser) -> None:
+    checked = one.add_mutually_exclusive_group(required=True)
+    checked.add_argument("object", nargs="?", metavar="MODULE:OBJECT", help="what is checked: package.module:object")
+    checked.add_argument("--command", dest="program", metavar="PROGRAM", help="a program to ask, in any language")
+    right = one.add_mutually_exclusive_group(required=True)
+    right.add_argument("--variant", metavar="NAME", help=f"what is right: {', '.join(CATALOGUE)}")
+    right.add_argument("--config", metavar="CONFIG", help="a config.json, or the folder that holds it")
+    one.add_argument("--head-dim", type=int, metavar="N", help="head_dim of the variant")
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the variant")
+    one.add_argument("--layer", type=int, metavar="N", help="this layer of the config alone, counted from 0")
+    one.add_argument("--length", type=int, metavar="N", help="this length alone, for dynamic NTK and LongRoPE")
+    one.add_argument("--pairing", choices=PAIRINGS, help="which channels turn together")
+    one.add_argument("--layout", help="the axes of x: bhsd (the default), bshd, shd, bs(hd), ...")
+    one.add_argument("--arrays", metavar="KIND", help="numpy, torch or jax")
+    one.add_argument("--dtype", action="append", default=[], metavar="DTYPE", help="a dtype of x; may be repeated")
+    one.add_argument("--declare", action="append", default=[], metavar="NAME=VALUE",
+                     help="another declaration of an Implementation: angle=float32, max_position=4096")  # fmt: skip
+    one.add_argument("--deviations", metavar="FILE", help="known bugs: CLASS or CLASS:property a line, # for comments")
+    one.add_argument("--seed", type=int, default=0, help="which cases are drawn (default: %(default)s)")
+    one.add_argument("--budget", choices=("quick", "normal", "deep"), default="normal",
+                     help="seconds, a minute, or longer (default: %(default)s)")  # fmt: skip
+    one.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output, and nothing else")
+    one.add_argument("--junit", metavar="FILE", help="write the report as JUnit's XML")
+    one.set_defaults(run=run_check)
 
 
 def run_explain(given: argparse.Namespace) -> int:
@@ -73,3 +125,26 @@ def run_explain(given: argparse.Namespace) -> int:
 def run_show(given: argparse.Namespace) -> int:
     print(inspect.getsource(CATALOGUE[given.variant]), end="")
     return 0
+
+
+def run_check(given: argparse.Namespace) -> int:
+    with extra("conformance"):
+        from rope_ref.conformance.command import run
+    return run(given)
+
+
+def run_vectors(given: argparse.Namespace) -> int:
+    with extra("conformance"):
+        from rope_ref.conformance.vectors import write
+    write(given.directory)
+    return 0
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports that need an extra of the package. Raises ImportError that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        raise ImportError(f"{missing} is not installed; pip install rope-ref[{name}]") from error
