@@ -1,0 +1,69 @@
+"""numba_kernels.rotate: fresh, in place, into a buffer, and by rows of a table, from arrays of any strides.
+
+    rope-ref check examples.our_kernels:implementation --variant default --head-dim 64
+
+The kernels know tables alone; angles are the specification's, exact and rounded once.
+"""
+
+import numpy as np
+
+import numba_kernels as nk
+import rope_ref as rr
+from rope_ref.conformance import Implementation
+
+ROWS = 4096
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def kernels(rope):
+    words = {"pairing": rope.pairing, "start": rope.start}
+
+    def tables(x, positions):
+        cos, sin = rr.tables(rope, positions, np.float64 if x.dtype == np.float64 else np.float32)
+        many = positions.ndim > (1 if rope.axes is None else 2)
+        return (cos[:, None], sin[:, None]) if many else (cos, sin)
+
+    def apply(x, positions):
+        return nk.rotate(x, *tables(x, positions), **words)
+
+    def in_place(x, positions):
+        return nk.rotate(x, *tables(x, positions), out=x, **words)
+
+    def into(x, positions, out):
+        return nk.rotate(x, *tables(x, positions), out=out, **words)
+
+    def grad(x, positions, upstream):
+        return nk.rotate(upstream, *tables(x, positions), inverse=True, **words)
+
+    return Implementation(
+        apply=apply, in_place=in_place, into=into, grad=grad, tables=lambda p: rr.tables(rope, p, np.float32),
+        arrays="numpy", dtypes=DTYPES, angle="exact", rows=True, negative=True, fractional=True, strided=True,
+    )  # fmt: skip
+
+
+def gathered(rope):
+    """Positions pick rows of a table; one outside it is an error."""
+    rows = {dtype: rr.tables(rope, np.arange(ROWS), dtype) for dtype in (np.float32, np.float64)}
+
+    def apply(x, positions):
+        cos, sin = rows[np.float64 if x.dtype == np.float64 else np.float32]
+        index = positions[:, None] if positions.ndim == 2 else positions
+        return nk.rotate(x, cos, sin, pairing=rope.pairing, start=rope.start, positions=index)
+
+    return Implementation(
+        apply=apply, arrays="numpy", dtypes=DTYPES, angle="exact", rows=True, negative=False, fractional=False,
+        strided=True, max_position=ROWS,
+    )  # fmt: skip
+
+
+rope = rr.variants.default(64)
+implementation = kernels(rope)
+ROPES = {
+    "half-split": rope,
+    "interleaved": rr.variants.default(64, pairing="interleaved"),
+    "last channels": rr.decoupled(20, 12),
+    "odd head": rr.Rope(7, rotary_dim=4, start=1),
+    "mrope": rr.variants.mrope(128, (16, 24, 24)),
+    "yarn": rr.variants.yarn(64, 4.0, 4096),
+}
+CHECKS = {name: (kernels(each), each) for name, each in ROPES.items()} | {"gathered": (gathered(rope), rope)}
