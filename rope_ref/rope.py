@@ -89,13 +89,16 @@ class Rope:
         if self.rotary_dim is not None or width not in (implied, self.head_dim - self.start):
             object.__setattr__(self, "rotary_dim", int(width))
 
-    @property
+    @functools.cached_property
     def omega(self) -> NDArray[np.float64]:
-        """The frequencies as given or implied, in the shapes of `inv_freq`, radians per position."""
+        """The frequencies as given or implied, in the shapes of `inv_freq`, radians per position; read-only."""
         if self.inv_freq is not None:
-            return np.asarray(self.inv_freq, np.float64)
-        width = self.head_dim - self.start if self.rotary_dim is None else self.rotary_dim
-        return frequencies.geometric(width, self.theta, self.angle_dtype).astype(np.float64)
+            omega = np.asarray(self.inv_freq, np.float64)
+        else:
+            width = self.head_dim - self.start if self.rotary_dim is None else self.rotary_dim
+            omega = frequencies.geometric(width, self.theta, self.angle_dtype).astype(np.float64)
+        omega.setflags(write=False)
+        return omega
 
     @property
     def pairs(self) -> int:

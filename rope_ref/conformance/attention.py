@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from rope_ref.conformance.arrays import Array, numbers
 from rope_ref.conformance.calling import Failed
-from rope_ref.conformance.diagnosis import Observation, candidates, extra, lenient
+from rope_ref.conformance.contract import trained_length
+from rope_ref.conformance.diagnosis import Observation, candidates, extra
 from rope_ref.conformance.interview import Facts
-from rope_ref.conformance.model import Mutation, computed
+from rope_ref.conformance.model import Mutation, computed, lenient
 from rope_ref.conformance.probes import Probe, nested, sequence
 from rope_ref.conformance.properties import Case, Property, Trial, unless
 from rope_ref.conformance.subject import Deviation, Subject, differs
@@ -95,7 +96,8 @@ def pairs_of(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
         seq = min(seq, facts.reach)
         past = min(past, max(facts.reach - seq - start - 1, 0))
         return (
-            sequence(start + past, seq, axes, batch=batch, heads=heads[0], dtype=dtype, seed=1, memory=memory[0]),
+            sequence(start + past, seq, axes, batch=batch, heads=heads[0], dtype=dtype, seed=1, memory=memory[0],
+                     before=(past,)),
             sequence(start, seq + past, axes, batch=batch, heads=heads[1], dtype=dtype, seed=2, memory=memory[1]),
         )
 
@@ -343,10 +345,9 @@ def _rule(rope: Rope) -> str:
 def appends(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     axes, heads = subject.rope.axes, facts.heads[-1]
     sizes = [1, 1, 3, 5]
-    if callable(subject.ropes):
-        given = subject.rope.origin.given if subject.rope.origin else {}
-        trained = int(given.get("original_max_position_embeddings") or given.get("max_position_embeddings") or 64)
-        sizes += [trained - 2, trained // 2 + 1] if trained < 2000 else []
+    trained = trained_length(subject)
+    if trained is not None and trained < 2000:
+        sizes += [trained - 2, trained // 2 + 1]
 
     def whole(counts: list[int], event: int) -> Case:
         begins = np.concatenate([[0], np.cumsum(counts)])

@@ -12,13 +12,13 @@ from rope_ref.conformance.diagnosis import Diagnosis, Observation, by_angle, clo
 from rope_ref.conformance.falsify import Falsified, falsify
 from rope_ref.conformance.implementation import Implementation
 from rope_ref.conformance.interview import Facts, find_accuracy, interview
-from rope_ref.conformance.model import Mutation
+from rope_ref.conformance.model import Accuracy, Mutation
 from rope_ref.conformance.probes import Probe
 from rope_ref.conformance.properties import POINTWISE, Property
 from rope_ref.conformance.reading import Reading, read
 from rope_ref.conformance.report import Finding, Outcome, Report
 from rope_ref.conformance.snippet import snippet
-from rope_ref.conformance.subject import Ropes, Subject
+from rope_ref.conformance.subject import Deviation, Ropes, Subject
 
 EXAMPLES = {"quick": 16, "normal": 80, "deep": 800}
 SEARCH = {"quick": 2.0, "normal": 6.0, "deep": 60.0}  # seconds for two wrongs at once
@@ -132,8 +132,8 @@ class Check:
             level = find_accuracy(self.subject, way, dtype, self.facts)
             if level is None:
                 continue
-            self.subject.accuracy[dtype] = level
             one = self.subject.implementation
+            self.subject.accuracy[dtype] = judged_by(level, one, dtype)
             wide = "float64" if dtype == "float64" else "float32"
             if level.table != wide and one.table is None:
                 text = f"in {dtype}, cos and sin are rounded to {level.table}"
@@ -157,22 +157,39 @@ class Check:
             return
         if way == "decode":
             prop = replace(prop, draw=_consecutive(prop.draw))
-        found = falsify(subject, way, prop, self.facts, examples=EXAMPLES[self.budget], number=self.number)
+        examples = EXAMPLES[self.budget] * (2 if way == prop.name else 1)
+        found = falsify(subject, way, prop, self.facts, examples=examples, number=self.number)
         evidence = self.evidence.setdefault(way, [])
         if not isinstance(found, Falsified):
             evidence += found[:6]
             self.outcomes.append(Outcome(prop.name, way, prop.reason, "passed", "", time.monotonic() - began))
             return
-        note = self.explain(way, prop, found)
+        before = len(self.findings)
+        verdict, note = self.explain(way, prop, found)
+        fresh = [self.known(f).severity for f in self.findings[before:]]
+        if fresh and all(severity == "known" for severity in fresh):
+            verdict = "known"
         evidence += found.observations
-        self.outcomes.append(Outcome(prop.name, way, prop.reason, "failed", note, time.monotonic() - began))
+        self.outcomes.append(Outcome(prop.name, way, prop.reason, verdict, note, time.monotonic() - began))
 
-    def explain(self, way: str, prop: Property, found: Falsified) -> str:
-        """Turn a failure into a finding, unless it follows from one that is known; a note for the outcome."""
+    def explain(self, way: str, prop: Property, found: Falsified) -> tuple[str, str]:
+        """Turn a failure into a finding, unless it follows from one that is known; verdict and note of the outcome."""
+        refused = self.refusal(prop, found)
+        return ("skipped", refused) if refused else ("failed", self.explained(way, prop, found))
+
+    def refusal(self, prop: Property, found: Falsified) -> str:
+        """The words of a call that raised where the implementation does not say that it can do this: a limit."""
         deviation = found.trial.deviation
         assert deviation is not None
-        refused = np.isinf(deviation.error) and "not finite" not in deviation.text and not found.trial.bug
-        if refused and (not prop.declared(self.subject) or not any(not o.right for o in found.observations)):
+        if found.trial.bug or prop.declared(self.subject) or not raised(deviation):
+            return ""
+        return deviation.text
+
+    def explained(self, way: str, prop: Property, found: Falsified) -> str:
+        deviation = found.trial.deviation
+        assert deviation is not None
+        refused = raised(deviation) and not found.trial.bug
+        if refused and all(o.right for o in found.observations):
             return self.refused(way, prop, found)
         wrong_already = [f for f in self.findings if f.way in ("apply", way)]
         if found.trial.bug:
@@ -206,8 +223,8 @@ class Check:
 
     def diagnose(self, way: str, prop: Property, found: Falsified) -> Diagnosis | None:
         subject, seen = self.subject, found.observations
-        if prop.names == ():
-            return None
+        if prop.names == () or any(f.bug == "UNKNOWN" and f.way in ("apply", way) for f in self.findings):
+            return None  # what nothing explains may be behind this too
         everything = [*seen, *self.evidence.get(way, [])]
         known = subject.mutations
         if known:  # one explanation of all that was seen is plainer than two
@@ -251,15 +268,12 @@ class Check:
         return "; ".join(notes)
 
     def refused(self, way: str, prop: Property, found: Falsified) -> str:
-        """A call that raised: a bug where the implementation says it can do this, else a limit."""
+        """A call that raised though the implementation says it can do this."""
         deviation = found.trial.deviation
         assert deviation is not None
         if any(f.way in ("apply", way) for f in self.findings):
             return "may follow from what was found before"
-        if not prop.declared(self.subject):
-            self.remarks.append(Finding("", prop.name, way, f"not taken: {deviation.text}", severity="remark"))
-            return deviation.text
-        bug = prop.bug
+        bug = "UNKNOWN" if prop.bug == "ANGDT" else prop.bug  # an error says nothing of angles
         text = deviation.text
         if bug == "UNKNOWN":
             bug, text = self.why_refused(found, text)
@@ -302,10 +316,25 @@ class Check:
         return replace(finding, severity="known") if accepted else finding
 
 
+def judged_by(level: Accuracy, one: Implementation, dtype: str) -> Accuracy:
+    """What was found from a few answers may be luck: unless it is declared, later answers may be one step less exact."""
+    if dtype == "float64" and level.angle == "exact":
+        return level
+    narrow = level.table == dtype
+    return Accuracy(
+        one.angle or ("float32" if level.angle == "exact" else level.angle), level.table,
+        one.arithmetic or (dtype if narrow else level.arithmetic),
+    )  # fmt: skip
+
+
 def told_by_offset(mutation: Mutation) -> str:
     """Where only an offset is given, a place that is ignored or a row that is missing is an offset that got lost."""
     missing = "rows of the table are missing" in mutation.text
     return "OFFSET" if mutation.bug == "POSIGN" or missing else mutation.bug
+
+
+def raised(deviation: Deviation) -> bool:
+    return bool(np.isinf(deviation.error)) and "not finite" not in deviation.text
 
 
 def widths_clash(text: str, subject: Subject) -> bool:

@@ -59,12 +59,24 @@ def out_of_range(subject: Subject, way: str, case: Case) -> Trial:
 def histories(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     """Two to four calls of other lengths, from other positions."""
     axes, heads = subject.rope.axes, facts.heads[-1]
+    starts, seqs = [0, 0, 3, 7, 40, 3000], [1, 2, 5, 5, 9, 40]
+    trained = trained_length(subject)
+    if trained is not None:  # on both sides of the length at which the Rope changes
+        starts, seqs = [*starts, trained - 2, trained + 5, 2 * trained], [*seqs, trained + 3] if trained < 3000 else seqs
     one = st.builds(
         lambda start, seq, dtype: sequence(min(start, facts.reach - 1 - seq) if start + seq >= facts.reach else start,
                                            seq, axes, heads=heads, dtype=dtype),
-        st.sampled_from([0, 0, 3, 7, 40, 3000]), st.sampled_from([1, 2, 5, 5, 9, 40]), st.sampled_from(facts.dtypes[:2]),
+        st.sampled_from(starts), st.sampled_from(seqs), st.sampled_from(facts.dtypes[:2]),
     )  # fmt: skip
     return st.lists(one.filter(lambda p: p.where.min() >= 0), min_size=2, max_size=4).map(tuple)
+
+
+def trained_length(subject: Subject) -> int | None:
+    """The length at which a Rope that depends on length changes, None where it does not."""
+    if not callable(subject.ropes):
+        return None
+    given = subject.rope.origin.given if subject.rope.origin else {}
+    return int(given.get("original_max_position_embeddings") or given.get("max_position_embeddings") or 64)
 
 
 def at_the_end(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:

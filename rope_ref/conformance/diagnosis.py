@@ -68,6 +68,10 @@ def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
     if subject.layered:
         for k, other in enumerate(subject.ropes):  # type: ignore[arg-type]
             made.append(("LAYER", f"it turns by the Rope of layer {k}", other))
+            factor = other.origin.given.get("factor") if other.origin else None
+            if factor and rope.pairs:
+                text = f"positions are divided by {factor:g} in all layers"
+                made.append(("LAYER", text, replace(rope, inv_freq=rope.omega / factor, theta=10000.0)))
     elif callable(subject.ropes):
         bug = rule(rope) or "LONG"
         lengths = {
@@ -148,7 +152,7 @@ def diagnose(
     names: the classes that may be named. base: wrongs that are known already.
     """
     for level in LEVELS:
-        found = at_level(subject, seen, level, reading, names, base, seconds)
+        found = at_level(subject, seen, level, reading, names, base, seconds if level is sharp else 0.0)
         if found is not None:
             return found
     return None
@@ -185,7 +189,7 @@ def at_level(
                 if covers == "wrong ones" and set(mutation.changes) == {"rope"} and isinstance(subject.ropes, Rope):
                     continue  # the same frequencies serve all positions
                 return Diagnosis(mutation.bug, text, (*base, mutation), covers)
-    if names is None and not base:
+    if names is None and not base and seconds:
         return pair(wrong, tables, seconds, level)
     return None
 
@@ -274,7 +278,8 @@ def by_angle(seen: Sequence[Observation]) -> float | None:
 
 def where(seen: Sequence[Observation]) -> str:
     """What the wrong answers have in common that the right ones do not, in words."""
-    wrong, right = [o.probe for o in seen if not o.right], [o.probe for o in seen if o.right]
+    wrong = [o.probe for o in seen if not o.right]
+    right = [o.probe for o in seen if o.right and o.probe.where.any()]  # at 0 nothing turns, whatever is wrong
     if not wrong or not right:
         return ""
     features = {

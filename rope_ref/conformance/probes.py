@@ -1,6 +1,7 @@
 """One question to an implementation: these numbers, at these positions, in this memory layout."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,14 +47,21 @@ class Probe:
         return int(self.where.shape[-1 if axes is None else -2])
 
     def x(self, head_dim: int, axes: int | None) -> Array:
-        """(batch, heads, seq, head_dim): standard normal numbers rounded to the dtype; for several seeds the sum of
-        small whole numbers, which has no rounding."""
+        """(batch, heads, seq, head_dim), read-only: standard normal numbers rounded to the dtype; for several seeds the
+        sum of small whole numbers, which has no rounding."""
         shape = (self.batch, self.heads, self.seq(axes), head_dim)
-        if isinstance(self.seed, int):
-            x = rounded(np.random.default_rng(self.seed).standard_normal(shape), self.dtype)
-        else:
-            x = sum((np.random.default_rng(s).integers(-8, 9, shape) for s in self.seed), np.zeros(shape))
+        x = _numbers(shape, self.seed, self.dtype)
         return np.broadcast_to(x[:, :1], shape) if self.memory == "expanded" else x
+
+
+@lru_cache(maxsize=256)
+def _numbers(shape: tuple[int, ...], seed: int | tuple[int, ...], dtype: str) -> Array:
+    if isinstance(seed, int):
+        x = rounded(np.random.default_rng(seed).standard_normal(shape), dtype)
+    else:
+        x = sum((np.random.default_rng(s).integers(-8, 9, shape) for s in seed), np.zeros(shape))
+    x.setflags(write=False)
+    return x
 
 
 def sequence(start: int, seq: int, axes: int | None = None, *, batch: int = 1, heads: int = 2, **more: object) -> Probe:

@@ -160,6 +160,7 @@ POINTWISE = (
              declared=lambda s: bool(s.implementation.position_dtypes)),
     Property("fractional positions", "tokens may stand between whole positions", "POSDT",
              drawn(kind="fractional", starts=apart, position_dtype=("float32",)), pointwise, names=("POSDT",),
-             skip=unless(lambda s, f: f.fractional, "fractional positions are refused"),
+             skip=lambda s, f: "the Rope depends on the length" if callable(s.ropes) else (
+                 "" if f.fractional else "fractional positions are refused"),
              declared=lambda s: bool(s.implementation.fractional)),
 )  # fmt: skip

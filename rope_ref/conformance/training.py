@@ -151,8 +151,10 @@ def autocast(subject: Subject, way: str, case: Case) -> Trial:
             return inner(*args)  # type: ignore[misc]
 
     answer: Answer = subject.answer(lambda p, x: subject._apply(under, p, x), probe)
+    if answer.y is None:  # refused, as some combinations of dtypes are by torch itself
+        return Trial(None)
     deviation = subject.deviates(answer, probe)
-    if deviation is None and answer.y is not None and answer.dtype != probe.dtype:
+    if deviation is None and answer.dtype != probe.dtype:
         plain = subject.ask("apply", probe)
         if plain.dtype == probe.dtype:
             text = f"under autocast, {probe.dtype} comes back as {answer.dtype}"

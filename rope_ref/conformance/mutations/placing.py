@@ -24,6 +24,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     yield Mutation("AXIS", "positions run along the heads", {"angles": along_heads})
     yield Mutation("AXIS", "rows (batch, seq, heads) are counted as (batch, heads, seq)", {"angles": flat("bsh", 1)})
     yield Mutation("AXIS", "rows (batch, heads, seq) are counted as (batch, seq, heads)", {"angles": flat("bhs", 0)})
+    yield Mutation("AXIS", "heads are taken for tokens: the first rows turn, as many as tokens", {"angles": first_rows})
     if rope.axes is not None:
         bug = "MROPE" if rope.axes == 3 else "AXIAL"
         for a in range(rope.axes):
@@ -86,6 +87,8 @@ def as_int32(p: Array, context: Context) -> Array:
 PLACES: tuple[tuple[str, str, Place], ...] = (
     ("OFFSET", "every token stands at 0", lambda p, c: p * 0),
     ("POSIGN", "positions are ignored: tokens are counted from 0", index),
+    ("POSIGN", "positions are ignored: tokens are counted on from the call before",
+     lambda p, c: index(p, c) + sum(c.probe.before)),
     ("POSIGN", "only the first position of a row is taken, the rest counts on", from_the_first),
     ("BATCHPOS", "all rows stand where the first one does", lambda p, c: np.broadcast_to(p[:1], p.shape)),
     ("BATCHPOS", "all rows stand where the last one does", lambda p, c: np.broadcast_to(p[-1:], p.shape)),
@@ -151,6 +154,15 @@ def along_heads(phi: Array, context: Context) -> Array:
     heads, seq = context.x.shape[1:3]
     taken = phi[:, :1, np.arange(heads) % seq]
     return np.broadcast_to(np.moveaxis(taken, 2, 1), (phi.shape[0], heads, seq, phi.shape[-1]))
+
+
+def first_rows(phi: Array, context: Context) -> Array:
+    """Rows (batch, seq, heads) in one line: row t turns as token t, those beyond the last token not at all."""
+    batch, heads, seq = context.x.shape[:3]
+    number = np.arange(batch * seq * heads).reshape(batch, seq, heads).transpose(0, 2, 1)
+    all_tokens = phi[:, 0].reshape(batch * seq, -1)
+    turned: Array = np.where((number < batch * seq)[..., None], all_tokens[np.minimum(number, batch * seq - 1)], 0.0)
+    return turned
 
 
 def flat(order: str, heads_inside: int) -> Place:

@@ -22,6 +22,10 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation("TABDT", f"cos and sin are rounded to {half}", table)
         yield Mutation("POSDT", f"positions are rounded to {half}", at)
         yield Mutation("INVDT", f"inv_freq is rounded to {half}", of)
+        yield Mutation(
+            "POSDT", f"tokens are counted in {half} and added to an offset in {half}",
+            {"positions": lambda p, c, d=half: rounded(rounded(p - p[:, :1], d) + rounded(p[:, :1], d), d)},
+        )  # fmt: skip
         yield Mutation("ANGDT", f"angles are rounded to {half}", to)
         yield Mutation("POSDT", f"positions and inv_freq are rounded to {half}", at | of)
         yield Mutation("ANGDT", f"positions and angles are rounded to {half}", at | to)
