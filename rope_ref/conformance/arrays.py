@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]  # of float64, of positions, or of both
 
 MANTISSA = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 LEAST_EXPONENT = {"float64": -1021, "float32": -125, "float16": -13, "bfloat16": -125}
@@ -61,7 +61,7 @@ def numbers(array: Any) -> Array:
     array = np.asarray(array)
     if array.dtype.kind not in "fiuV" or array.dtype.names:
         raise TypeError(f"returned {array.dtype}; expected an array of real numbers")
-    return array.astype(np.float64)
+    return np.asarray(array, np.float64)
 
 
 def kind_of(array: Any) -> str | None:
@@ -105,4 +105,6 @@ def check_layout(layout: str) -> None:
     """Raise ValueError unless the layout names heads, seq and head_dim once each, and batch at most once."""
     letters = layout.replace("(hd)", "hd")
     if sorted(letters) not in (list("bdhs"), list("dhs")):
-        raise ValueError(f"layout is {layout!r}; expected the letters b, h, s, d, with (hd) for heads and head_dim in one")
+        raise ValueError(
+            f"layout is {layout!r}; expected the letters b, h, s, d, with (hd) for heads and head_dim in one"
+        )

@@ -62,7 +62,10 @@ def histories(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     starts, seqs = [0, 0, 3, 7, 40, 3000], [1, 2, 5, 5, 9, 40]
     trained = trained_length(subject)
     if trained is not None:  # on both sides of the length at which the Rope changes
-        starts, seqs = [*starts, trained - 2, trained + 5, 2 * trained], [*seqs, trained + 3] if trained < 3000 else seqs
+        starts, seqs = (
+            [*starts, trained - 2, trained + 5, 2 * trained],
+            [*seqs, trained + 3] if trained < 3000 else seqs,
+        )
     one = st.builds(
         lambda start, seq, dtype: sequence(min(start, facts.reach - 1 - seq) if start + seq >= facts.reach else start,
                                            seq, axes, heads=heads, dtype=dtype),
@@ -87,9 +90,9 @@ def at_the_end(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
 def beyond(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     axes, heads, end = subject.rope.axes, facts.heads[-1], subject.implementation.max_position
     starts = [] if end is None else [end - 1, end, end + 1, 2 * end]
-    return st.builds(lambda start, seq: (sequence(start, seq, axes, heads=heads),), st.sampled_from(starts), st.integers(1, 3)).filter(
-        lambda case: case[0].where.max() >= (end or 0)
-    )
+    return st.builds(
+        lambda start, seq: (sequence(start, seq, axes, heads=heads),), st.sampled_from(starts), st.integers(1, 3)
+    ).filter(lambda case: case[0].where.max() >= (end or 0))
 
 
 def ranged(subject: Subject, facts: Facts) -> str:

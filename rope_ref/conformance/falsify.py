@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
-from rope_ref.conformance.diagnosis import Observation
+from rope_ref.conformance.candidates import Observation
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.probes import Probe
 from rope_ref.conformance.properties import Case, Property, Trial

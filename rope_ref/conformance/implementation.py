@@ -18,29 +18,29 @@ class Implementation:
     Ways in; x, q and k are arrays of the declared kind, layout and dtype, positions integer arrays
     (seq,), (batch, seq) or, where the Rope has several axes, with these as a last dimension:
 
-    apply(x, positions) -> y                        the rotation
-    apply_qk(q, k, q_positions, k_positions) -> (q', k')   of a query and a key, which may have fewer heads and other lengths
-    in_place(x, positions) -> x or None             overwrites x
-    into(x, positions, out) -> out or None          writes a given buffer
-    tables(positions) -> (cos, sin)                 (..., pairs), or each entry twice in (..., rotary_dim)
-    frequencies() -> inv_freq or (inv_freq, scale)  (pairs,) and the constant magnitude
-    decode(x, offset) -> y                          x (batch, heads, seq, head_dim) at offset, offset + 1, ...
-    make() -> apply                                 a fresh stateful object, called many times in any order
-    session() -> step                               step(x) takes the next tokens of one sequence and knows where they stand
-    cache() -> object                               a cache of keys: append(k), scores(q), and if it can, evict(start, stop),
-                                                    shift(distance); q stands at the last position that was appended
-    scores(q, k, q_positions, k_positions) -> s     logits (..., q, k), logit_scale <q', k'>, or their softmax
-    shift(keys, positions, distance) -> keys        keys rotated for `positions` moved to `positions + distance`
-    grad(x, positions, upstream) -> dx              the gradient of sum(upstream * apply(x, positions))
-    module() -> torch.nn.Module                     a fresh module; `call(module, x, positions) -> y` rotates with it
-    shard(x, positions, rank, ranks) -> y           what rank holds of the whole (batch, heads, seq, head_dim), rotated
-    position_ids(parts) -> positions                (seq, 3) of parts, each {"text": length} or {"grid": (t, h, w)} before
-                                                    merging 2 x 2, with the "seconds" between frames, at 2 positions a
-                                                    second; see `multimodal.position_ids`
-    grid(height, width) -> positions                (height width, axes) of an image's patches, row by row
-    convert(weight) -> weight                       interleaved projection weights (heads head_dim, hidden) made half-split
-    paths                                           name -> another way in with the signature of `apply` that must agree: a
-                                                    fast path, a compiled one, one under autocast, after a device move
+    apply(x, positions) -> y                  the rotation
+    apply_qk(q, k, q_positions, k_positions)  -> (q', k'), of a query and a key of other heads and lengths
+    in_place(x, positions) -> x or None       overwrites x
+    into(x, positions, out) -> out or None    writes a given buffer
+    tables(positions) -> (cos, sin)           (..., pairs), or each entry twice in (..., rotary_dim)
+    frequencies() -> inv_freq                 (pairs,), or (inv_freq, scale) with the constant magnitude
+    decode(x, offset) -> y                    x at offset, offset + 1, ...
+    make() -> apply                           a fresh stateful object, called many times in any order
+    session() -> step                         step(x) takes the next tokens of a sequence and knows where they stand
+    cache() -> object                         a cache of keys: append(k), scores(q), and if it can, evict(start, stop),
+                                              shift(distance); q stands at the last position that was appended
+    scores(q, k, q_positions, k_positions)    -> logits (..., q, k), logit_scale <q', k'>, or their softmax
+    shift(keys, positions, distance) -> keys  keys rotated for `positions` moved to `positions + distance`
+    grad(x, positions, upstream) -> dx        the gradient of sum(upstream * apply(x, positions))
+    module() -> torch.nn.Module               a fresh module; `call(module, x, positions) -> y` rotates with it
+    shard(x, positions, rank, ranks) -> y     what a rank holds of the whole x, rotated
+    position_ids(parts) -> positions          (seq, 3) of parts, each {"text": length} or {"grid": (t, h, w)} before
+                                              merging 2 x 2, with the "seconds" between frames, at 2 positions a
+                                              second; see `multimodal.position_ids`
+    grid(height, width) -> positions          (height width, axes) of an image's patches, row by row
+    convert(weight) -> weight                 interleaved projection weights (heads head_dim, hidden) made half-split
+    paths                                     name -> another way in like `apply` that must agree: a fast path, a
+                                              compiled one, one under autocast, after a device move
 
     Declarations; None is inferred and reported:
 

@@ -141,7 +141,9 @@ def accuracies(subject: Subject, dtype: str) -> list[Accuracy]:
     found = []
     for angle, table, arithmetic in LADDER:
         level = Accuracy(
-            one.angle or angle, one.table or (narrow if table else wide), one.arithmetic or (narrow if arithmetic else wide)
+            one.angle or angle,
+            one.table or (narrow if table else wide),
+            one.arithmetic or (narrow if arithmetic else wide),
         )
         if subject.rope.angle_dtype == "float32" and level.angle == "exact":
             level = replace(level, angle="float32")  # two ways of rounding differ by both

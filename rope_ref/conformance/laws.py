@@ -1,5 +1,6 @@
 """Properties that compare answers with each other, and need the specification for bounds alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,7 @@ def turned(subject: Subject, way: str, probe: Probe, x: Array | None = None) -> 
     return answer.y, subject.expected(probe, x)[1]
 
 
-def law(compare):  # type: ignore[no-untyped-def]
+def law(compare: Callable[[Subject, str, Probe], tuple[Array, Array, Array]]) -> Callable[[Subject, str, Case], Trial]:
     """A trial from a function that returns two arrays and a bound on their difference."""
 
     def trial(subject: Subject, way: str, case: Case) -> Trial:

@@ -41,6 +41,11 @@ class Mutation:
     changes: Mapping[str, Callable[[Any, "Context"], Any]]
 
 
+def fixed(change: Callable[..., Any], *more: Any) -> Callable[[Any, "Context"], Any]:
+    """A change with its further arguments fixed: change(value, context, *more)."""
+    return lambda value, context: change(value, context, *more)
+
+
 class Context(NamedTuple):
     """What a mutation may look at beside the value it changes."""
 
@@ -85,10 +90,14 @@ def lenient(dtype: str) -> Accuracy:
 
 
 def angle_sum(p: Array, weights: Array) -> Array:
-    """sum over axes of p weights: p (batch, seq, axes), weights ([heads,] pairs, axes); (batch, 1 or heads, seq, pairs)."""
+    """sum over axes of p weights: p (batch, seq, axes), weights ([heads,] pairs, axes).
+
+    The result is (batch, 1 or heads, seq, pairs).
+    """
     if weights.ndim == 2:
         weights = weights[None]
-    return np.einsum("bsa,hpa->bhsp", p, weights)
+    total: Array = np.einsum("bsa,hpa->bhsp", p, weights)
+    return total
 
 
 def computed(

@@ -7,14 +7,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from rope_ref.conformance.arrays import Array, arranged, given, numbers
-from rope_ref.conformance.attention import _with, failed
 from rope_ref.conformance.calling import Failed
-from rope_ref.conformance.diagnosis import Observation
+from rope_ref.conformance.candidates import Observation
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.model import Accuracy, computed
 from rope_ref.conformance.probes import Probe, nested, sequence
 from rope_ref.conformance.properties import Case, Property, Trial, drawn
 from rope_ref.conformance.subject import Deviation, Subject, differs
+from rope_ref.conformance.ways import failed, needs
 from rope_ref.multimodal import Vision, position_ids
 from rope_ref.pairing import channels
 from rope_ref.positions import grid
@@ -96,7 +96,7 @@ def same_positions(found: Array, expected: Array, bug: str) -> Trial:
 def ids(subject: Subject, way: str, case: Case) -> Trial:
     listed = [_part(probe) for probe in case]
     segments = [
-        part["text"] if "text" in part else Vision(*part["grid"], 2 * part["seconds"] if "seconds" in part else 1.0)
+        part["text"] if "text" in part else Vision(*part["grid"])._replace(interval=2 * part.get("seconds", 0.5))
         for part in listed
     ]
     try:
@@ -120,7 +120,10 @@ def _part(probe: Probe) -> dict[str, Any]:
 def segments(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     text = st.integers(1, 4).map(lambda n: Probe(1, 1, (n,)))
     vision = st.tuples(
-        st.sampled_from([1, 1, 2, 3]), st.sampled_from([4, 2, 6]), st.sampled_from([6, 2, 4]), st.sampled_from([0, 1, 2, 4, 6])
+        st.sampled_from([1, 1, 2, 3]),
+        st.sampled_from([4, 2, 6]),
+        st.sampled_from([6, 2, 4]),
+        st.sampled_from([0, 1, 2, 4, 6]),
     ).map(lambda p: Probe(1, 1, p))
     return st.lists(text | vision, min_size=1, max_size=4).map(tuple)
 
@@ -182,7 +185,11 @@ def union(subject: Subject, way: str, case: Case) -> Trial:
         shape = (*x.shape[:2], len(mine), x.shape[3])
         try:
             raw = subject.call(
-                one.shard, given(arranged(x, one.layout), probe.dtype, subject.kind), subject.positions(probe), rank, ranks
+                one.shard,
+                given(arranged(x, one.layout), probe.dtype, subject.kind),
+                subject.positions(probe),
+                rank,
+                ranks,
             )
             y = subject.read(raw, shape)
         except Failed as error:
@@ -213,14 +220,14 @@ def shares(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
 
 
 PARTS = (
-    Property("tables", "cos and sin are those of the positions", "UNKNOWN", drawn(starts=lambda f: (0, 3000)), from_tables,
-             skip=_with("tables")),
-    Property("frequencies", "inv_freq and the magnitude are those of the variant", "UNKNOWN", drawn(starts=lambda f: (0, 50)),
-             from_frequencies, skip=_with("frequencies")),
+    Property("tables", "cos and sin are those of the positions", "UNKNOWN",
+             drawn(starts=lambda f: (0, 3000)), from_tables, skip=needs("tables")),
+    Property("frequencies", "inv_freq and the magnitude are those of the variant", "UNKNOWN",
+             drawn(starts=lambda f: (0, 50)), from_frequencies, skip=needs("frequencies")),
     Property("position ids", "text counts on three axes, a grid on its own", "MROPE", segments, ids,
-             skip=_with("position_ids")),
-    Property("grid", "patches are numbered row by row", "AXIAL", sizes, patches, skip=_with("grid")),
+             skip=needs("position_ids")),
+    Property("grid", "patches are numbered row by row", "AXIAL", sizes, patches, skip=needs("grid")),
     Property("converted weights", "converted weights make the other pairing the same rotation", "LAYOUT",
-             drawn(seqs=(1, 1)), weights, skip=_with("convert")),
-    Property("ranks", "the union of the shards is the whole", "SHARD", shares, union, skip=_with("shard")),
+             drawn(seqs=(1, 1)), weights, skip=needs("convert")),
+    Property("ranks", "the union of the shards is the whole", "SHARD", shares, union, skip=needs("shard")),
 )  # fmt: skip

@@ -33,11 +33,11 @@ class Probe:
     layer: int = 0
 
     @property
-    def where(self) -> NDArray[np.generic]:
+    def where(self) -> Array:
         """The positions as an array."""
         return np.asarray(self.positions, np.float64 if "float" in self.position_dtype else np.int64)
 
-    def rows(self, axes: int | None) -> NDArray[np.generic]:
+    def rows(self, axes: int | None) -> Array:
         """The positions of every row, (batch, seq) or (batch, seq, axes)."""
         p = self.where
         each = p.ndim == (2 if axes is None else 3)
@@ -65,7 +65,7 @@ def _numbers(shape: tuple[int, ...], seed: int | tuple[int, ...], dtype: str) ->
 
 
 def sequence(start: int, seq: int, axes: int | None = None, *, batch: int = 1, heads: int = 2, **more: object) -> Probe:
-    """Tokens one behind the other; on several axes each moves at a pace of its own, so that none can stand for another."""
+    """Tokens one behind the other; on several axes each moves at its own pace, so that none can stand for another."""
     p = start + np.arange(seq)
     where = p if axes is None else np.stack([start + (p - start) * (1 + a) % 7 + a for a in range(axes)], -1)
     return replace(Probe(batch, heads, nested(where)), **more)  # type: ignore[arg-type]

@@ -7,13 +7,14 @@ do beside rotating, ``state``, ``attention``, ``parts`` and ``training`` what go
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from rope_ref.conformance.diagnosis import Observation
+from rope_ref.conformance.arrays import Array
+from rope_ref.conformance.candidates import Observation
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.probes import Probe, nested
 from rope_ref.conformance.subject import Answer, Deviation, Subject
@@ -80,8 +81,8 @@ def seeds() -> SearchStrategy[int]:
 
 @st.composite
 def cases(
-    draw: st.DrawFn, subject: Subject, facts: Facts, *, starts: tuple[int, int] = (0, 0), seqs: tuple[int, int] = (1, 9),
-    kind: str = "sequence", **fixed: object,
+    draw: st.DrawFn, subject: Subject, facts: Facts, /, *, starts: tuple[int, int] = (0, 0),
+    seqs: tuple[int, int] = (1, 9), kind: str = "sequence", **fixed: Any,
 ) -> Case:  # fmt: skip
     """One probe, for every layer that has a Rope of its own.
 
@@ -91,9 +92,10 @@ def cases(
     axes = subject.rope.axes
     low, high = min(starts[0], facts.reach - 1), min(starts[1], facts.reach - 1)
     seq = draw(st.integers(min(seqs[0], facts.reach), min(seqs[1], facts.reach)))
-    batch = draw(st.sampled_from(fixed.pop("batches", (1,))))  # type: ignore[call-overload]
+    batch = draw(st.sampled_from(fixed.pop("batches", (1,))))
     start = draw(st.integers(low, max(low, min(high, facts.reach - seq))))
     shape = (*([batch] if kind == "rows" else []), seq, *([axes] if axes else []))
+    where: Array
     if kind == "sequence" and axes is None:
         where = start + np.arange(seq)
     else:
@@ -104,16 +106,14 @@ def cases(
             where = where + draw(st.sampled_from([0.5, 0.25, 0.75]))
     probe = Probe(
         batch, draw(st.sampled_from(facts.heads)), nested(where), seed=draw(seeds()),
-        **{"dtype": facts.dtypes[0]} | {name: draw(st.sampled_from(values)) for name, values in fixed.items()},  # type: ignore[arg-type,call-overload]
+        **{"dtype": facts.dtypes[0]} | {name: draw(st.sampled_from(values)) for name, values in fixed.items()},
     )  # fmt: skip
     return tuple(replace(probe, layer=layer) for layer in subject.kinds)
 
 
-def drawn(**words: object) -> Draw:
+def drawn(**words: Any) -> Draw:
     """Cases with these words, each either the word or a function from the facts to it."""
-    return lambda subject, facts: cases(
-        subject, facts, **{k: v(facts) if callable(v) else v for k, v in words.items()}
-    )  # type: ignore[arg-type]
+    return lambda subject, facts: cases(subject, facts, **{k: v(facts) if callable(v) else v for k, v in words.items()})
 
 
 def unless(holds: Callable[[Subject, Facts], bool], why: str) -> Callable[[Subject, Facts], str]:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from rope_ref.conformance.arrays import Array
 from rope_ref.rope import Rope
 
-Turn = Callable[[Array, Array], Array | None]  # x (seq, head_dim), positions (seq,) or (seq, axes) -> y, None where it fails
+Turn = Callable[
+    [Array, Array], Array | None
+]  # x (seq, head_dim), positions (seq,) or (seq, axes) -> y, None where it fails
 
 
 FAR = 4093
@@ -79,7 +81,7 @@ def _pairs(mixed: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]
             return None
         if others:
             partner[i] = others[0]
-    first = np.array(sorted(i for i, j in partner.items() if i < j and partner.get(j) == i), np.intp)
+    first = np.array(sorted(i for i, j in partner.items() if i < j and partner.get(int(j)) == i), np.intp)
     second = np.array([partner[i] for i in first], np.intp)
     if 2 * len(first) != len(partner):
         return None
@@ -120,6 +122,6 @@ def _words(
     if len(speeds):
         lines.append(f"frequencies: {speeds[0]:.7g} ... {speeds[-1]:.7g} radians per position")
         if omega.ndim == 1:
-            lines.append(f"direction: {'a towards b' if (omega[: 1] > 0).all() else 'b towards a'}")
+            lines.append(f"direction: {'a towards b' if (omega[:1] > 0).all() else 'b towards a'}")
     lines.append(f"magnitude: {'differs from pair to pair' if scale is None else f'{scale:.7g}'}")
     return lines

@@ -76,12 +76,16 @@ def chunks(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
         for k, size in enumerate(sizes):
             before = tuple(sizes[:k])
             probes += [
-                sequence(sum(before), size, axes, heads=heads, dtype=facts.dtypes[0], seed=k, before=before, layer=layer)
+                sequence(
+                    sum(before), size, axes, heads=heads, dtype=facts.dtypes[0], seed=k, before=before, layer=layer
+                )
                 for layer in range(layers)
             ]
         return tuple(probes)
 
-    return st.builds(whole, st.sampled_from(prompts), st.lists(st.sampled_from([1, 1, 1, 2, 4]), min_size=1, max_size=4))
+    return st.builds(
+        whole, st.sampled_from(prompts), st.lists(st.sampled_from([1, 1, 1, 2, 4]), min_size=1, max_size=4)
+    )
 
 
 STATE = (

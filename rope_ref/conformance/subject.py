@@ -190,7 +190,7 @@ class Subject:
     # comparing
 
     def exactness(self, dtype: str) -> Accuracy:
-        """How exact answers in a dtype are; the least that is allowed where the wrongs known are known to some digits."""
+        """How exact answers in a dtype are; the least that is allowed where the known wrongs have few digits."""
         if self.mutations:
             return lenient(dtype)
         wide = "float64" if dtype == "float64" else "float32"

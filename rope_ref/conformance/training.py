@@ -8,13 +8,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rope_ref.conformance.attention import _with, failed
 from rope_ref.conformance.calling import Failed
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.model import Mutation, computed
 from rope_ref.conformance.probes import Probe, sequence
 from rope_ref.conformance.properties import Case, Property, Trial, apart, drawn, observed
 from rope_ref.conformance.subject import Answer, Deviation, Subject, differs
+from rope_ref.conformance.ways import failed, needs
 
 BACK = Mutation("", "", {"tables": lambda t, c: (t[0], -t[1])})
 
@@ -70,9 +70,10 @@ def differentiable(subject: Subject, facts: Facts) -> str:
 
 
 def steps_back(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
-    return drawn(starts=apart, batches=lambda f: f.batches, dtype=lambda f: tuple(
-        d for d in f.dtypes if d in ("float32", "float64")) or f.dtypes[:1], memory=lambda f: (
-        ("contiguous", "sliced", "transposed") if f.strided or subject.kind == "torch" else ("contiguous",)))(subject, facts)  # fmt: skip
+    wide = tuple(d for d in facts.dtypes if d in ("float32", "float64")) or facts.dtypes[:1]
+    views = facts.strided or subject.kind == "torch"
+    memory = ("contiguous", "sliced", "transposed") if views else ("contiguous",)
+    return drawn(starts=apart, batches=facts.batches, dtype=wide, memory=memory)(subject, facts)
 
 
 # ---- modules: each makes a module some way, and judges what it computes ----
@@ -179,8 +180,7 @@ TRAINING = (
     Property("module cast later", "casting a model that has been used leaves its tables right", "INVDT", halves,
              through(cast_later), names=("INVDT",), skip=has_half_module),
     Property("module on meta", "a model built without memory and loaded computes its frequencies", "LIFE",
-             drawn(starts=apart), through(materialised), names=(), skip=_with("module")),
-    Property("module copy", "a copy of a model computes the same", "LIFE", drawn(starts=apart), through(copied), names=(),
-             skip=_with("module")),
+             drawn(starts=apart), through(materialised), names=(), skip=needs("module")),
+    Property("module copy", "a copy of a model computes the same", "LIFE", drawn(starts=apart), through(copied),
+             names=(), skip=needs("module")),
 )  # fmt: skip
-

@@ -170,4 +170,3 @@ def angle_error(rope: Rope, positions: NDArray[Any], unit: float) -> Array:
     counted = np.abs(np.log(np.where(w > 0, w, 1.0))) + 24 + (rope.axes or 1)
     worst = replace(rope, inv_freq=w * counted, rotary_dim=2 * rope.pairs)
     return (angles(worst, np.abs(positions)) + 2) * unit
-

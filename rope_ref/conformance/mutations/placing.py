@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from rope_ref.conformance.arrays import Array
-from rope_ref.conformance.model import Context, Mutation
+from rope_ref.conformance.model import Context, Mutation, fixed
 from rope_ref.rope import Rope
 
 Place = Callable[[Array, Context], Array]
@@ -20,7 +20,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         bug, words = ("AXIAL", "coordinates are") if rope.axes else ("OFFSET", "tokens stand")
         yield Mutation(bug, f"{words} {abs(by)} too {'far' if by > 0 else 'near'}", {"positions": shifted(by)})
     for text, lengths in BEFORE.items():
-        yield Mutation("OFFSET", text, {"positions": lambda p, c, f=lengths: p + f(c)})
+        yield Mutation("OFFSET", text, {"positions": fixed(lambda p, c, f: p + f(c), lengths)})
     yield Mutation("AXIS", "positions run along the heads", {"angles": along_heads})
     yield Mutation("AXIS", "rows (batch, seq, heads) are counted as (batch, heads, seq)", {"angles": flat("bsh", 1)})
     yield Mutation("AXIS", "rows (batch, heads, seq) are counted as (batch, seq, heads)", {"angles": flat("bhs", 0)})
@@ -37,11 +37,15 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
             yield Mutation(bug, f"the axes are moved round by {by}", {"positions": rolled(by)})
     trained = rope.origin.given.get("original_max_position_embeddings") if rope.origin else None
     for length in dict.fromkeys((*([int(trained)] if trained else []), *LENGTHS)):
-        yield Mutation("RANGE", f"positions from {length} on stand at {length - 1}", {"positions": clipped(0, length - 1)})
-        yield Mutation("RANGE", f"positions begin again at {length}", {"positions": lambda p, c, n=length: np.mod(p, n)})
+        yield Mutation(
+            "RANGE", f"positions from {length} on stand at {length - 1}", {"positions": clipped(0, length - 1)}
+        )
+        yield Mutation(
+            "RANGE", f"positions begin again at {length}", {"positions": fixed(lambda p, c, n: np.mod(p, n), length)}
+        )
         yield Mutation(
             "RANGE", f"negative positions take rows from the end of a table of {length}",
-            {"positions": lambda p, c, n=length: np.where(p < 0, p + n, p)},
+            {"positions": fixed(lambda p, c, n: np.where(p < 0, p + n, p), length)},
         )  # fmt: skip
     yield Mutation("RANGE", "negative positions stand at 0", {"positions": clipped(0, np.inf)})
     yield Mutation("RANGE", "the sign of positions is lost", {"positions": lambda p, c: np.abs(p)})
@@ -87,8 +91,11 @@ def as_int32(p: Array, context: Context) -> Array:
 PLACES: tuple[tuple[str, str, Place], ...] = (
     ("OFFSET", "every token stands at 0", lambda p, c: p * 0),
     ("POSIGN", "positions are ignored: tokens are counted from 0", index),
-    ("POSIGN", "positions are ignored: tokens are counted on from the call before",
-     lambda p, c: index(p, c) + sum(c.probe.before)),
+    (
+        "POSIGN",
+        "positions are ignored: tokens are counted on from the call before",
+        lambda p, c: index(p, c) + sum(c.probe.before),
+    ),
     ("POSIGN", "only the first position of a row is taken, the rest counts on", from_the_first),
     ("BATCHPOS", "all rows stand where the first one does", lambda p, c: np.broadcast_to(p[:1], p.shape)),
     ("BATCHPOS", "all rows stand where the last one does", lambda p, c: np.broadcast_to(p[-1:], p.shape)),

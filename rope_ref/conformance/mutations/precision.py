@@ -1,30 +1,32 @@
 """Too few bits: in positions, frequencies, angles or tables."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from rope_ref.conformance.arrays import Array, rounded
-from rope_ref.conformance.model import Mutation
+from rope_ref.conformance.model import Context, Mutation, fixed
 from rope_ref.rope import Rope
 
+Changes = dict[str, Callable[[Any, Context], Any]]
 HALVES = ("bfloat16", "float16")
 
 
 def mutations(rope: Rope) -> Iterator[Mutation]:
     """Every value in every dtype that is too narrow for it."""
     for half in HALVES:
-        at = {"positions": lambda p, c, d=half: rounded(p, d)}
-        of = {"rope": lambda r, c, d=half: narrow(r, d)}
-        to = {"angles": lambda phi, c, d=half: rounded(phi, d)}
-        table = {"tables": lambda t, c, d=half: (rounded(t[0], d), rounded(t[1], d))}
+        at: Changes = {"positions": fixed(lambda p, c, d: rounded(p, d), half)}
+        of: Changes = {"rope": fixed(lambda r, c, d: narrow(r, d), half)}
+        to: Changes = {"angles": fixed(lambda phi, c, d: rounded(phi, d), half)}
+        table: Changes = {"tables": fixed(lambda t, c, d: (rounded(t[0], d), rounded(t[1], d)), half)}
         yield Mutation("TABDT", f"cos and sin are rounded to {half}", table)
         yield Mutation("POSDT", f"positions are rounded to {half}", at)
         yield Mutation("INVDT", f"inv_freq is rounded to {half}", of)
         yield Mutation(
             "POSDT", f"tokens are counted in {half} and added to an offset in {half}",
-            {"positions": lambda p, c, d=half: rounded(rounded(p - p[:, :1], d) + rounded(p[:, :1], d), d)},
+            {"positions": fixed(lambda p, c, d: rounded(rounded(p - p[:, :1], d) + rounded(p[:, :1], d), d), half)},
         )  # fmt: skip
         yield Mutation("ANGDT", f"angles are rounded to {half}", to)
         yield Mutation("POSDT", f"positions and inv_freq are rounded to {half}", at | of)
@@ -36,17 +38,17 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation("ANGDT", f"angles, cos and sin are rounded to {half}", to | table)
         yield Mutation("POSDT", f"positions, inv_freq, cos and sin are rounded to {half}", at | of | table)
         yield Mutation("ANGDT", f"inv_freq, angles, cos and sin are rounded to {half}", of | to | table)
-        yield Mutation(
-            "POSDT", f"positions, inv_freq, angles, cos and sin are rounded to {half}", at | of | to | table
-        )
+        yield Mutation("POSDT", f"positions, inv_freq, angles, cos and sin are rounded to {half}", at | of | to | table)
     for bits in (8, 16):
         low = -(2 ** (bits - 1))
         yield Mutation(
             "POSDT", f"positions wrap around in int{bits}",
-            {"positions": lambda p, c, low=low: np.mod(p - low, -2 * low) + low},
+            {"positions": fixed(lambda p, c, low: np.mod(p - low, -2 * low) + low, low)},
         )  # fmt: skip
         yield Mutation(
-            "POSDT", f"positions stop at the largest int{bits}", {"positions": lambda p, c, low=low: np.minimum(p, -low - 1)}
+            "POSDT",
+            f"positions stop at the largest int{bits}",
+            {"positions": fixed(lambda p, c, low: np.minimum(p, -low - 1), low)},
         )
 
 
@@ -54,5 +56,3 @@ def narrow(rope: Rope, dtype: str) -> Rope:
     """The Rope with its frequencies rounded."""
     omega: Array = rounded(rope.omega, dtype)
     return replace(rope, inv_freq=omega)
-
-

@@ -46,9 +46,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     yield Mutation("XPOS", "xPos is centered at the middle of the call", {"magnitude": centered})
     yield Mutation("XPOS", "xPos is centered at the middle of the call, and not divided", {"magnitude": undivided})
     yield Mutation("XPOS", "the exponent of xPos is p - center/scale_base, not (p - center)/scale_base", {
-        "magnitude": lambda m, c: _power(
-            c, (c.probe.rows(None).astype(np.float64) - c.rope.xpos.center / c.rope.xpos.scale_base)[..., None]
-        )
+        "magnitude": partly_divided
     })  # fmt: skip
     yield Mutation("XPOS", "xPos counts from the beginning of the call", {"magnitude": counted})
     yield Mutation("XPOS", "every pair takes the scale of the first", {"magnitude": lambda m, c: m[..., :1]})
@@ -70,7 +68,7 @@ def constant(value: float):  # type: ignore[no-untyped-def]
 def of_xpos(rope: Rope, xpos):  # type: ignore[no-untyped-def]
     def other(m: Array, context: Context) -> Array:
         with np.errstate(over="ignore", divide="ignore"):
-            return rope.attention_scale * xpos(context.probe.rows(None), rope.pairs)[:, None]
+            return np.asarray(rope.attention_scale * xpos(context.probe.rows(None), rope.pairs))[:, None]
 
     return other
 
@@ -85,6 +83,11 @@ def _power(context: Context, exponent: Array) -> Array:
 def centered(m: Array, context: Context) -> Array:
     p, seq = context.probe.rows(None).astype(np.float64), context.probe.seq(None)
     return _power(context, (p - seq // 2)[..., None] / context.rope.xpos.scale_base)  # type: ignore[union-attr]
+
+
+def partly_divided(m: Array, context: Context) -> Array:
+    p, x = context.probe.rows(None).astype(np.float64), context.rope.xpos
+    return _power(context, (p - x.center / x.scale_base)[..., None])  # type: ignore[union-attr]
 
 
 def undivided(m: Array, context: Context) -> Array:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from rope_ref.conformance.arrays import Array
-from rope_ref.conformance.model import Context, Mutation
+from rope_ref.conformance.model import Context, Mutation, fixed
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
 from rope_ref.rotation import turn
@@ -60,7 +61,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     """Every wrong formula and every wrong use of its result."""
     yield Mutation("NOOP", "x comes back as it was: nothing turns", {"result": lambda y, c: c.x})
     for text, formula in FORMULAS.items():
-        yield Mutation("FORMULA", text, {"turn": lambda _, c, f=formula: by(f)})
+        yield Mutation("FORMULA", text, {"turn": fixed(lambda _, c, f: by(f), formula)})
     yield Mutation(
         "FORMULA", "neighbours share a table entry, halves are paired: the two channels of a pair turn by different "
         "angles" if rope.pairing == "half-split" else "the table is laid out in halves, neighbours are paired: the two "
@@ -72,9 +73,11 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
             {"turn": lambda _, c: mixed_by_axis},
         )  # fmt: skip
     for text, split in SPLITS.items():
-        yield Mutation("FORMULA", text, {"tables": lambda t, c, f=split: f(*t)})
+        yield Mutation("FORMULA", text, {"tables": fixed(lambda t, c, f: f(*t), split)})
     yield Mutation(
-        "LAYOUT", "rotate_half takes neighbours and puts them out as halves", {"turn": lambda _, c: neighbours_as_halves}
+        "LAYOUT",
+        "rotate_half takes neighbours and puts them out as halves",
+        {"turn": lambda _, c: neighbours_as_halves},
     )
     yield Mutation(
         "LAYOUT", "rotate_half takes neighbours and puts them out as halves, with tables of neighbours",
@@ -83,7 +86,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     for order, text in (("out", "the result is left in the order"), ("in", "x is taken in the order")):
         other = "interleaved" if rope.pairing == "half-split" else "half-split"
         yield Mutation(
-            "LAYOUT", f"{text} of {other} pairs", {"turn": lambda _, c, o=order: lambda *a: reordered(*a, order=o)}
+            "LAYOUT", f"{text} of {other} pairs", {"turn": fixed(lambda _, c, o: partial(reordered, order=o), order)}
         )
     yield Mutation("NOOP", "the first half of the turned channels is left as it was", {"result": half(0)})
     yield Mutation("NOOP", "the second half of the turned channels is left as it was", {"result": half(1)})
@@ -98,9 +101,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     if 2 * rope.pairs < rope.head_dim:
         rest = np.setdiff1d(np.arange(rope.head_dim), np.concatenate(channels(rope.pairing, rope.pairs, rope.start)))
         for text, value in (("zero", 0.0), ("one", 1.0)):
-            yield Mutation(
-                "ROTDIM", f"channels that should pass through are {text}", {"result": filled(rest, value)}
-            )
+            yield Mutation("ROTDIM", f"channels that should pass through are {text}", {"result": filled(rest, value)})
         yield Mutation("ROTDIM", "channels that should pass through are scaled too", {"result": scaled(rest)})
 
 
@@ -196,7 +197,7 @@ def last_left(y: Array, context: Context) -> Array:
     return np.concatenate([y[:, :, :-1], context.x[:, :, -1:]], 2)
 
 
-def filled(rest: np.ndarray, value: float) -> Callable[[Array, Context], Array]:  # type: ignore[type-arg]
+def filled(rest: Array, value: float) -> Callable[[Array, Context], Array]:
     def constant(y: Array, context: Context) -> Array:
         y = y.copy()
         y[..., rest] = value
@@ -205,7 +206,7 @@ def filled(rest: np.ndarray, value: float) -> Callable[[Array, Context], Array]:
     return constant
 
 
-def scaled(rest: np.ndarray) -> Callable[[Array, Context], Array]:  # type: ignore[type-arg]
+def scaled(rest: Array) -> Callable[[Array, Context], Array]:
     def larger(y: Array, context: Context) -> Array:
         y = y.copy()
         y[..., rest] *= context.rope.attention_scale

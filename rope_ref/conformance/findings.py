@@ -1,0 +1,195 @@
+"""From a failed property to a finding: named, refused, or unknown."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rope_ref.conformance.candidates import Observation
+from rope_ref.conformance.circumstances import by_angle, closest, passing_through, where
+from rope_ref.conformance.diagnosis import Diagnosis, diagnose
+from rope_ref.conformance.falsify import Falsified
+from rope_ref.conformance.interview import Facts
+from rope_ref.conformance.model import Mutation
+from rope_ref.conformance.probes import Probe
+from rope_ref.conformance.properties import Property
+from rope_ref.conformance.reading import Reading, read
+from rope_ref.conformance.report import Finding
+from rope_ref.conformance.snippet import snippet
+from rope_ref.conformance.subject import Deviation, Subject
+
+SEARCH = {"quick": 2.0, "normal": 6.0, "deep": 60.0}  # seconds for two wrongs at once
+
+
+@dataclass
+class Findings:
+    """What has been found so far, and how a failure becomes a finding."""
+
+    subject: Subject
+    facts: Facts
+    budget: str
+    findings: list[Finding] = field(default_factory=list)
+    evidence: dict[str, list[Observation]] = field(default_factory=dict)
+    reading: Reading | None = None
+
+    def explain(self, way: str, prop: Property, found: Falsified) -> tuple[str, str]:
+        """Turn a failure into a finding, unless it follows from one that is known; verdict and note of the outcome."""
+        refused = self.refusal(prop, found)
+        return ("skipped", refused) if refused else ("failed", self.explained(way, prop, found))
+
+    def refusal(self, prop: Property, found: Falsified) -> str:
+        """The words of a call that raised where the implementation does not say that it can do this: a limit."""
+        deviation = found.trial.deviation
+        assert deviation is not None
+        if found.trial.bug or prop.declared(self.subject) or not raised(deviation):
+            return ""
+        return deviation.text
+
+    def explained(self, way: str, prop: Property, found: Falsified) -> str:
+        deviation = found.trial.deviation
+        assert deviation is not None
+        refused = raised(deviation) and not found.trial.bug
+        if refused and all(o.right for o in found.observations):
+            return self.refused(way, prop, found)
+        wrong_already = [f for f in self.findings if f.way in ("apply", way)]
+        if found.trial.bug:
+            if wrong_already and (way == prop.name or np.isinf(deviation.error)):
+                return f"may follow from {wrong_already[0].bug}"
+            return self.add(way, prop, found, found.trial.bug, found.trial.text or deviation.text, ())
+        still = any(o.rope.pairs == 0 for o in found.observations) and self.subject.layered
+        channel = passing_through(found.observations) if not self.subject.mutations and not still else None
+        if channel is not None and prop.names in (None, ("ROTDIM",)):
+            text = f"channel {channel} should pass through and does not"
+            named = diagnose(self.subject, found.observations, names=("ROTDIM",))
+            return self.add(way, prop, found, "ROTDIM", named.text if named else text, named.mutations if named else ())
+        diagnosis = self.diagnose(way, prop, found)
+        if diagnosis is not None:
+            return self.named(way, prop, found, diagnosis)
+        if refused:
+            return self.refused(way, prop, found)
+        if wrong_already:
+            return f"may follow from {wrong_already[0].bug}"
+        text = where(found.observations)
+        beyond = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
+        if beyond is not None:
+            told = f"cos and sin are wrong for angles from {beyond:.4g} radians on, right below"
+            return self.add(way, prop, found, "ANGDT", told, ())
+        near = closest(found.observations)
+        bug = prop.bug
+        if way == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
+            bug, near = "NOOP", "part of out is not written"
+        told = "; ".join(filter(None, (deviation.text, text, near)))
+        return self.add(way, prop, found, bug, told, ())
+
+    def diagnose(self, way: str, prop: Property, found: Falsified) -> Diagnosis | None:
+        subject, seen = self.subject, found.observations
+        if prop.names == () or any(f.bug == "UNKNOWN" and f.way in ("apply", way) for f in self.findings):
+            return None  # what nothing explains may be behind this too
+        everything = [*seen, *self.evidence.get(way, [])]
+        known = subject.mutations
+        if known:  # one explanation of all that was seen is plainer than two
+            whole = diagnose(subject, everything, names=prop.names, seconds=0.0)
+            if whole is not None and whole.covers in ("all", "wrong ones"):
+                self.findings = [f for f in self.findings if f.way != way or f.property != "agreement"]
+                return whole
+        diagnosis = diagnose(subject, everything, names=prop.names, base=known, seconds=0.0)
+        if diagnosis is None and not known and prop.names is None:
+            if any(f.way in ("apply", way) for f in self.findings):
+                return None  # what is not explained may follow from what was found before
+            reading = None
+            if way in subject.ways() and way != "decode":
+                reading = read(lambda x, positions: self.turn(way, x, positions), subject.rope)
+                self.reading = self.reading or reading
+            diagnosis = diagnose(subject, everything, reading=reading, seconds=SEARCH[self.budget])
+        return diagnosis
+
+    def turn(self, way: str, x: Any, positions: Any) -> Any:
+        """One head of tokens through the implementation, for reading it off."""
+        heads = self.facts.heads[0]
+        probe = Probe(
+            1, heads, tuple(map(tuple, positions.tolist())) if positions.ndim > 1 else tuple(positions.tolist())
+        )
+        wide = np.broadcast_to(x, (1, heads, *x.shape)).copy()
+        answer = self.subject.ask(way, replace(probe, dtype=self.facts.dtypes[0]), wide)
+        return None if answer.y is None else answer.y[0, 0]
+
+    def named(self, way: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:
+        known = {m.text for m in self.subject.mutations}
+        fresh = [m for m in diagnosis.mutations if m.text not in known]
+        if not fresh:
+            return "the same"
+        text = diagnosis.text
+        condition = where(found.observations)
+        notes = []
+        for mutation in fresh:
+            said = mutation.text if len(fresh) > 1 else text
+            bug = told_by_offset(mutation) if way in ("decode", "steps") else mutation.bug
+            notes.append(self.add(way, prop, found, bug, f"{said}{f' ({condition})' if condition else ''}", ()))
+        if diagnosis.covers in ("all", "pair"):
+            self.subject.mutations = diagnosis.mutations
+        return "; ".join(notes)
+
+    def refused(self, way: str, prop: Property, found: Falsified) -> str:
+        """A call that raised though the implementation says it can do this."""
+        deviation = found.trial.deviation
+        assert deviation is not None
+        if any(f.way in ("apply", way) for f in self.findings):
+            return "may follow from what was found before"
+        bug = "UNKNOWN" if prop.bug == "ANGDT" else prop.bug  # an error says nothing of angles
+        text = deviation.text
+        if bug == "UNKNOWN":
+            bug, text = self.why_refused(found, text)
+        return self.add(way, prop, found, bug, text, ())
+
+    def why_refused(self, found: Falsified, text: str) -> tuple[str, str]:
+        """The class of an error, where its words or its circumstances tell."""
+        axes = self.subject.rope.axes
+        if "torch._dynamo" in text:
+            return "LIFE", text
+        if " device" in text:
+            return "CACHE", f"something is left on another device: {text}"
+        if widths_clash(text, self.subject):
+            return "ROTDIM", text
+        if self.subject.rope.xpos is not None:
+            return "XPOS", text
+        answered = [o.probe for o in found.observations]
+        if answered and all(p.seq(axes) > p.heads for p in found.refused) and all(
+            p.seq(axes) <= p.heads for p in answered
+        ):  # fmt: skip
+            return "AXIS", f"only with more tokens than heads: {text}"
+        return "UNKNOWN", text
+
+    def add(self, way: str, prop: Property, found: Falsified, bug: str, text: str, mutations: tuple[Any, ...]) -> str:
+        deviation = found.trial.deviation
+        assert deviation is not None
+        if any(f.bug == bug and (f.explanation == text or f.way == way) for f in self.findings):
+            return f"the same: {bug}"
+        self.findings.append(Finding(
+            bug, prop.name, way, text, snippet(self.subject, way, found.case), "bug", deviation.error, deviation.bound,
+            {"deviation": deviation.text, "reason": prop.reason},
+        ))  # fmt: skip
+        if mutations and not self.subject.mutations:
+            self.subject.mutations = mutations
+        return bug
+
+    def known(self, finding: Finding) -> Finding:
+        declared = self.subject.implementation.deviations
+        accepted = finding.bug in declared or f"{finding.bug}:{finding.property}" in declared
+        return replace(finding, severity="known") if accepted else finding
+
+
+def told_by_offset(mutation: Mutation) -> str:
+    """Where only an offset is given, a place that is ignored or a row that is missing is an offset that got lost."""
+    missing = "rows of the table are missing" in mutation.text
+    return "OFFSET" if mutation.bug == "POSIGN" or missing else mutation.bug
+
+
+def raised(deviation: Deviation) -> bool:
+    return bool(np.isinf(deviation.error)) and "not finite" not in deviation.text
+
+
+def widths_clash(text: str, subject: Subject) -> bool:
+    """Whether an error speaks of two widths, one the head's and one that of its turned channels."""
+    rope, said = subject.rope, {int(n) for n in "".join(c if c.isdigit() else " " for c in text).split()}
+    whole, turned = {rope.head_dim, rope.head_dim // 2}, {2 * rope.pairs, rope.pairs}
+    return 2 * rope.pairs < rope.head_dim and bool(said & whole) and bool(said & turned)
