@@ -40,7 +40,7 @@ def remarks(name, each):
     return {remark.explanation for remark in report(name, each).remarks}
 
 
-@pytest.mark.parametrize("name, each", listed("CHECKS"))
+@pytest.mark.parametrize("name, each", list(listed("CHECKS")))
 def test_a_right_one_conforms(name, each):
     found = report(name, each)
     assert [f for f in found.findings if f.severity != "known"] == []
@@ -48,7 +48,7 @@ def test_a_right_one_conforms(name, each):
     assert sum(outcome.verdict == "passed" for outcome in found.outcomes) >= 8
 
 
-@pytest.mark.parametrize("name, each", listed("FAULTS"))
+@pytest.mark.parametrize("name, each", list(listed("FAULTS")))
 def test_a_fault_is_found_and_named(name, each):
     found = report(name, each, "FAULTS")
     assert {f.bug for f in found.findings} == FAULTS[name, each], found.findings

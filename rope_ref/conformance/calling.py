@@ -26,7 +26,7 @@ class Caller:
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args). Raises Failed where it raises, or takes longer than the limit; then never calls it again."""
         if function in self.hung:
-            raise Failed("was left out, since an earlier call did not end")
+            raise Failed(f"did not end within {self.time_limit:g} s in an earlier call; it is not called again")
         self.work.put((function, args))
         try:
             result, error = self.done.get(timeout=self.time_limit)

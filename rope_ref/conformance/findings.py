@@ -1,5 +1,6 @@
 """From a failed property to a finding: named, refused, or unknown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -7,18 +8,25 @@ import numpy as np
 
 from rope_ref.conformance.candidates import Observation
 from rope_ref.conformance.circumstances import by_angle, closest, passing_through, where
-from rope_ref.conformance.diagnosis import Diagnosis, diagnose
+from rope_ref.conformance.contract import trained_length
+from rope_ref.conformance.diagnosis import Diagnosis, coarse, diagnose, fits, sharp
 from rope_ref.conformance.falsify import Falsified
 from rope_ref.conformance.interview import Facts
-from rope_ref.conformance.model import Mutation
-from rope_ref.conformance.probes import Probe
-from rope_ref.conformance.properties import Property
+from rope_ref.conformance.model import Mutation, lenient
+from rope_ref.conformance.probes import Probe, sequence
+from rope_ref.conformance.properties import Property, observed
 from rope_ref.conformance.reading import Reading, read
 from rope_ref.conformance.report import Finding
 from rope_ref.conformance.snippet import snippet
 from rope_ref.conformance.subject import Deviation, Subject
 
 SEARCH = {"quick": 2.0, "normal": 6.0, "deep": 60.0}  # seconds for two wrongs at once
+
+LESS = (
+    (sharp, "ANGDT", "angles are rounded to float32"),
+    (coarse, "TABDT", "cos, sin and products are rounded to the dtype of x"),
+    (lenient, "ANGDT", "angles are computed by recurrence, and cos and sin rounded"),
+)
 
 
 @dataclass
@@ -55,13 +63,14 @@ class Findings:
         if found.trial.bug:
             if wrong_already and (way == prop.name or np.isinf(deviation.error)):
                 return f"may follow from {wrong_already[0].bug}"
-            return self.add(way, prop, found, found.trial.bug, found.trial.text or deviation.text, ())
+            return self.add(way, prop, found, found.trial.bug, found.trial.text or deviation.text)
         still = any(o.rope.pairs == 0 for o in found.observations) and self.subject.layered
         channel = passing_through(found.observations) if not self.subject.mutations and not still else None
         if channel is not None and prop.names in (None, ("ROTDIM",)):
             text = f"channel {channel} should pass through and does not"
             named = diagnose(self.subject, found.observations, names=("ROTDIM",))
-            return self.add(way, prop, found, "ROTDIM", named.text if named else text, named.mutations if named else ())
+            self.subject.mutations = named.mutations if named else ()
+            return self.add(way, prop, found, "ROTDIM", named.text if named else text, named is not None)
         diagnosis = self.diagnose(way, prop, found)
         if diagnosis is not None:
             return self.named(way, prop, found, diagnosis)
@@ -69,28 +78,33 @@ class Findings:
             return self.refused(way, prop, found)
         if wrong_already:
             return f"may follow from {wrong_already[0].bug}"
+        less = less_exact(found.observations, self.subject.mutations)
+        if less is not None:
+            return self.add(way, prop, found, *less)
         text = where(found.observations)
         beyond = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
         if beyond is not None:
             told = f"cos and sin are wrong for angles from {beyond:.4g} radians on, right below"
-            return self.add(way, prop, found, "ANGDT", told, ())
+            return self.add(way, prop, found, "ANGDT", told)
         near = closest(found.observations)
         bug = prop.bug
         if way == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
             bug, near = "NOOP", "part of out is not written"
         told = "; ".join(filter(None, (deviation.text, text, near)))
-        return self.add(way, prop, found, bug, told, ())
+        return self.add(way, prop, found, bug, told)
 
     def diagnose(self, way: str, prop: Property, found: Falsified) -> Diagnosis | None:
         subject, seen = self.subject, found.observations
         if prop.names == () or any(f.bug == "UNKNOWN" and f.way in ("apply", way) for f in self.findings):
             return None  # what nothing explains may be behind this too
-        everything = [*seen, *self.evidence.get(way, [])]
+        everything = [*seen, *self.evidence.get(way, []), *self.at_other_lengths(way)]
         known = subject.mutations
         if known:  # one explanation of all that was seen is plainer than two
             whole = diagnose(subject, everything, names=prop.names, seconds=0.0)
-            if whole is not None and whole.covers in ("all", "wrong ones"):
-                self.findings = [f for f in self.findings if f.way != way or f.property != "agreement"]
+            if whole is not None:
+                if {m.text for m in whole.mutations} <= {m.text for m in known}:
+                    return whole
+                self.findings = [f for f in self.findings if f.way != way or not f.details["explained"]]
                 return whole
         diagnosis = diagnose(subject, everything, names=prop.names, base=known, seconds=0.0)
         if diagnosis is None and not known and prop.names is None:
@@ -102,6 +116,18 @@ class Findings:
                 self.reading = self.reading or reading
             diagnosis = diagnose(subject, everything, reading=reading, seconds=SEARCH[self.budget])
         return diagnosis
+
+    def at_other_lengths(self, way: str) -> list[Observation]:
+        """Answers on both sides of the length at which the Rope changes, if it does."""
+        trained, axes = trained_length(self.subject), self.subject.rope.axes
+        if trained is None or way not in self.subject.ways():
+            return []
+        seen = []
+        for start in (trained // 2, trained - 6, trained + 6, 3 * trained):
+            probe = sequence(start, 4, axes, heads=self.facts.heads[-1], dtype=self.facts.dtypes[0])
+            answer = self.subject.ask(way, probe)
+            seen += observed(self.subject, probe, answer, self.subject.deviates(answer, probe))
+        return seen
 
     def turn(self, way: str, x: Any, positions: Any) -> Any:
         """One head of tokens through the implementation, for reading it off."""
@@ -124,7 +150,7 @@ class Findings:
         for mutation in fresh:
             said = mutation.text if len(fresh) > 1 else text
             bug = told_by_offset(mutation) if way in ("decode", "steps") else mutation.bug
-            notes.append(self.add(way, prop, found, bug, f"{said}{f' ({condition})' if condition else ''}", ()))
+            notes.append(self.add(way, prop, found, bug, f"{said}{f' ({condition})' if condition else ''}", True))
         if diagnosis.covers in ("all", "pair"):
             self.subject.mutations = diagnosis.mutations
         return "; ".join(notes)
@@ -139,7 +165,7 @@ class Findings:
         text = deviation.text
         if bug == "UNKNOWN":
             bug, text = self.why_refused(found, text)
-        return self.add(way, prop, found, bug, text, ())
+        return self.add(way, prop, found, bug, text)
 
     def why_refused(self, found: Falsified, text: str) -> tuple[str, str]:
         """The class of an error, where its words or its circumstances tell."""
@@ -159,23 +185,30 @@ class Findings:
             return "AXIS", f"only with more tokens than heads: {text}"
         return "UNKNOWN", text
 
-    def add(self, way: str, prop: Property, found: Falsified, bug: str, text: str, mutations: tuple[Any, ...]) -> str:
+    def add(self, way: str, prop: Property, found: Falsified, bug: str, text: str, explained: bool = False) -> str:
         deviation = found.trial.deviation
         assert deviation is not None
         if any(f.bug == bug and (f.explanation == text or f.way == way) for f in self.findings):
             return f"the same: {bug}"
         self.findings.append(Finding(
             bug, prop.name, way, text, snippet(self.subject, way, found.case), "bug", deviation.error, deviation.bound,
-            {"deviation": deviation.text, "reason": prop.reason},
+            {"deviation": deviation.text, "reason": prop.reason, "explained": explained},
         ))  # fmt: skip
-        if mutations and not self.subject.mutations:
-            self.subject.mutations = mutations
         return bug
 
     def known(self, finding: Finding) -> Finding:
         declared = self.subject.implementation.deviations
         accepted = finding.bug in declared or f"{finding.bug}:{finding.property}" in declared
         return replace(finding, severity="known") if accepted else finding
+
+
+def less_exact(seen: Sequence[Observation], known: Sequence[Mutation]) -> tuple[str, str] | None:
+    """The class and the words, where answers are right but for the accuracy that was declared."""
+    finite = all(np.isfinite(o.y).all() for o in seen)
+    for level, bug, text in LESS:
+        if seen and finite and all(fits(o, known, level) for o in seen):
+            return bug, f"it is right, but less exact than it should be: {text}"
+    return None
 
 
 def told_by_offset(mutation: Mutation) -> str:

@@ -194,7 +194,8 @@ class Subject:
         if self.mutations:
             return lenient(dtype)
         wide = "float64" if dtype == "float64" else "float32"
-        return self.accuracy.get(dtype, Accuracy("exact" if dtype == "float64" else "float32", wide, wide))
+        one, angle = self.implementation, "exact" if dtype == "float64" else "float32"
+        return self.accuracy.get(dtype, Accuracy(one.angle or angle, one.table or wide, one.arithmetic or wide))
 
     def expected(self, probe: Probe, x: Array | None = None) -> tuple[Array, Array]:
         """What the specification says, with all the wrongs already found, and the bound on an answer's error."""
