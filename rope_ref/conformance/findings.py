@@ -76,6 +76,9 @@ class Findings:
             return self.named(way, prop, found, diagnosis)
         if refused:
             return self.refused(way, prop, found)
+        alias = None if wrong_already else self.aliased(way, found)
+        if alias is not None:
+            return self.add(way, prop, found, "POSDT", alias, True)
         if wrong_already:
             return f"may follow from {wrong_already[0].bug}"
         less = less_exact(found.observations, self.subject.mutations)
@@ -128,6 +131,27 @@ class Findings:
             answer = self.subject.ask(way, probe)
             seen += observed(self.subject, probe, answer, self.subject.deviates(answer, probe))
         return seen
+
+    def aliased(self, way: str, found: Falsified) -> str | None:
+        """Two neighbouring positions that turn the same x alike, though nothing else explains why."""
+        subject, axes = self.subject, self.subject.rope.axes
+        dtype = next((o.probe.dtype for o in found.observations if not o.right), "float32")
+        if way not in subject.ways():
+            return None
+        for start in (256, 2048, 32767):
+            if start + 8 >= self.facts.reach:
+                break
+            probe = sequence(start, 8, axes, heads=self.facts.heads[-1], dtype=dtype)
+            x = np.repeat(probe.x(subject.rope.head_dim, axes)[:, :, :1], 8, 2)
+            answer = subject.ask(way, probe, x)
+            if answer.y is None:
+                break
+            apart = np.abs(np.diff(subject.expected(probe, x)[0], axis=2)).max((0, 1, 3))
+            same = (np.diff(answer.y, axis=2) == 0).all((0, 1, 3)) & (apart > 0.1)
+            if same.any():
+                p, q = (probe.where[i].tolist() for i in (int(np.argmax(same)), int(np.argmax(same)) + 1))
+                return f"positions {p} and {q} turn alike in {dtype}: positions lose their last digits"
+        return None
 
     def turn(self, way: str, x: Any, positions: Any) -> Any:
         """One head of tokens through the implementation, for reading it off."""

@@ -28,6 +28,12 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
             "POSDT", f"tokens are counted in {half} and added to an offset in {half}",
             {"positions": fixed(lambda p, c, d: rounded(rounded(p - p[:, :1], d) + rounded(p[:, :1], d), d), half)},
         )  # fmt: skip
+        made: Changes = {"rope": fixed(lambda r, c, d: computed_in(r, d), half)}
+        yield Mutation("INVDT", f"inv_freq is computed in {half}", made)
+        yield Mutation("POSDT", f"inv_freq, positions and angles are computed in {half}", made | at | to)
+        yield Mutation(
+            "POSDT", f"inv_freq, positions, angles, cos and sin are computed in {half}", made | at | to | table
+        )
         yield Mutation("ANGDT", f"angles are rounded to {half}", to)
         yield Mutation("POSDT", f"positions and inv_freq are rounded to {half}", at | of)
         yield Mutation("ANGDT", f"positions and angles are rounded to {half}", at | to)
@@ -50,6 +56,14 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
             f"positions stop at the largest int{bits}",
             {"positions": fixed(lambda p, c, low: np.minimum(p, -low - 1), low)},
         )
+
+
+def computed_in(rope: Rope, dtype: str) -> Rope:
+    """The Rope with the frequencies of theta computed step by step in a dtype, if they are those of theta."""
+    if rope.inv_freq is not None or rope.pairs == 0:
+        return narrow(rope, dtype)
+    exponent = rounded(rounded(2 * np.arange(rope.pairs), dtype) / (2 * rope.pairs), dtype)
+    return replace(rope, inv_freq=rounded(1 / rounded(rope.theta**exponent, dtype), dtype), theta=10000.0)
 
 
 def narrow(rope: Rope, dtype: str) -> Rope:
