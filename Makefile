@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences peers lint clean
+.PHONY: help install demo test coverage bench differences peers cases lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -30,6 +30,9 @@ differences: .venv/installed ## measure what docs/differences.md says
 
 peers: .venv/installed ## who agrees with whom: docs/peers.md
 	@$(BIN)/python -m tests.peers
+
+cases: .venv/installed ## real bugs, and what the kit calls them: docs/cases.md
+	@$(BIN)/python -m tests.wrong
 
 lint: .venv/installed ## style and types
 	$(BIN)/ruff check .

@@ -54,6 +54,9 @@ class Findings:
         return deviation.text
 
     def explained(self, way: str, prop: Property, found: Falsified) -> str:
+        if found.trial.tell is not None:
+            bug, text = found.trial.tell()
+            found = found._replace(trial=found.trial._replace(bug=bug, text=text))
         deviation = found.trial.deviation
         assert deviation is not None
         refused = raised(deviation) and not found.trial.bug

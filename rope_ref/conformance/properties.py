@@ -30,6 +30,7 @@ class Trial(NamedTuple):
     observations: Sequence[Observation] = ()
     bug: str = ""  # where the trial itself can tell
     text: str = ""
+    tell: Callable[[], tuple[str, str]] | None = None  # the class and the words, where finding them out takes long
 
 
 @dataclass(frozen=True)
