@@ -98,9 +98,12 @@ def rows_for_columns_too(broken):
     return Implementation(apply=apply, **TORCH), rr.vision.eva02(64)
 
 
-@wrong("AXIAL")
+@wrong("THETA")
 def frequencies_of_the_whole_head(broken):
-    """Each axis has d/4 pairs, with exponents over d as in text: the slow half of them is missing."""
+    """Each axis has d/4 pairs, with exponents over d as in text: the slow half of them is missing.
+
+    No answer tells this from theta = 100 in the place of 10,000.
+    """
     dim = 64
     inv_freq = inverse_frequencies(dim)[: dim // 4] if broken else inverse_frequencies(dim // 2)
 

@@ -27,9 +27,11 @@ def positions_of_half_precision(broken):
     inv_freq = plain.inverse_frequencies(128)
 
     def apply(x, positions):
-        return plain.rope(x, positions.clamp(max=65504).half() if broken else positions, inv_freq)
+        if positions.numel() and positions.max() >= 65504:
+            raise IndexError(f"position {positions.max()} is beyond the range of 65504")
+        return plain.rope(x, positions.half() if broken else positions, inv_freq)
 
-    return Implementation(apply=apply, max_position=65504, **TORCH), rr.variants.default(128)
+    return Implementation(apply=apply, max_position=65504, negative=False, **TORCH), rr.variants.default(128)
 
 
 @wrong("POSDT")
