@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from rope_ref.conformance.arrays import Array, numbers
 from rope_ref.conformance.calling import Failed
-from rope_ref.conformance.contract import trained_length
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.model import computed
 from rope_ref.conformance.mutations.rules import rule
@@ -158,7 +157,7 @@ def runs(ropes: Sequence[Rope]) -> Iterator[tuple[int, int]]:
 def appends(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     axes, heads = subject.rope.axes, facts.heads[-1]
     sizes = [1, 1, 3, 5]
-    trained = trained_length(subject)
+    trained = subject.trained
     if trained is not None and trained < 2000:
         sizes += [trained - 2, trained // 2 + 1]
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from rope_ref.conformance.calling import Failed
-from rope_ref.conformance.contract import histories, trained_length
+from rope_ref.conformance.contract import histories
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.probes import sequence
 from rope_ref.conformance.properties import Case, Property, Trial, observed, unless
@@ -67,7 +67,7 @@ def chunks(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     """A prompt and some steps, for every layer in turn; past the trained length where the Rope depends on it."""
     axes, heads, layers = subject.rope.axes, facts.heads[-1], subject.implementation.layers
     prompts = [1, 3, 5, 8]
-    trained = trained_length(subject)
+    trained = subject.trained
     if trained is not None and trained < 5000:
         prompts += [trained - 2, trained + 3]
 
