@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences peers cases lint clean
+.PHONY: help install demo test coverage bench differences peers cases package oldest release lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -38,6 +38,30 @@ lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+package: .venv/installed ## build wheel and sdist, install the wheel into an empty environment and try it there
+	rm -rf dist build/empty
+	$(BIN)/pip wheel -q --no-deps -w dist .
+	$(BIN)/python -c "import hatchling" 2>/dev/null || $(BIN)/pip install -q hatchling
+	$(BIN)/python -m hatchling build -t sdist
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/pip install -q dist/*.whl
+	cd build && empty/bin/python ../tests/smoke.py
+
+OLDEST = numpy==1.26.4 numba==0.60.0
+
+oldest: ## the specification and the kernels with the oldest NumPy and Numba there may be
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/pip install -q $(OLDEST) pytest hypothesis safetensors rich ml_dtypes -e .
+	build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/oldest.py rope_ref numba_kernels
+
+release: ## tag the version of pyproject.toml; refuses a tree that is dirty, fails, or lacks a line in CHANGELOG.md
+	@test -z "$$(git status --porcelain)" || { echo "the tree is not clean: commit or stash first"; exit 1; }
+	@version=$$($(PYTHON) -c "import tomllib; print(tomllib.load(open('pyproject.toml', 'rb'))['project']['version'])"); \
+	grep -q "^## $$version, 20" CHANGELOG.md || { echo "CHANGELOG.md has no dated line for $$version"; exit 1; }; \
+	! git rev-parse -q --verify "refs/tags/v$$version" >/dev/null || { echo "v$$version is tagged already"; exit 1; }
+	$(MAKE) lint test package
+	git tag -a "v$$($(PYTHON) -c "import tomllib; print(tomllib.load(open('pyproject.toml', 'rb'))['project']['version'])")" -m "release"
+
 clean: ## remove .venv and what tools left
-	rm -rf .venv .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf .venv build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
