@@ -38,19 +38,16 @@ def complex_numpy():
 
 @right
 def recurrence_declared():
-    """Angles of a table by running sums in float32, declared."""
-    length = 4096
-    steps = np.full((length, 1), 1, np.float32) * inverse_frequencies(64).astype(np.float32)
-    steps[0] = 0
-    table = np.cumsum(steps, axis=0, dtype=np.float32)
+    """Frequencies by multiplying with a rounded ratio from pair to pair, as ggml does, in float32, declared."""
+    ratio = np.float32(10000.0) ** np.float32(-1 / 32)
+    inv_freq = np.cumprod(np.concatenate([np.ones(1, np.float32), np.full(31, ratio, np.float32)]), dtype=np.float32)
 
     def apply(x, positions):
-        phi = table[positions]
+        phi = positions.astype(np.float32)[..., None] * inv_freq
         phi = phi[:, None] if phi.ndim == 3 else phi
         return turn_halves(x, np.cos(phi), np.sin(phi))
 
-    declared = NUMPY | {"negative": False, "fractional": False, "max_position": length, "angle": "recurrence"}
-    return Implementation(apply=apply, **declared), rr.variants.default(64)
+    return Implementation(apply=apply, **NUMPY, angle="recurrence"), rr.variants.default(64)
 
 
 @right
