@@ -107,7 +107,9 @@ class Findings:
 
     def diagnose(self, way: str, prop: Property, found: Falsified) -> Diagnosis | None:
         subject, seen = self.subject, found.observations
-        if prop.names == () or any(f.bug == "UNKNOWN" and f.way in ("apply", way) for f in self.findings):
+        if prop.names == () or any(
+            f.way in ("apply", way) and not f.details["explained"] for f in self.findings
+        ):
             return None  # what nothing explains may be behind this too
         everything = [*seen, *self.evidence.get(way, []), *self.at_other_lengths(way)]
         known = subject.mutations
