@@ -1,4 +1,4 @@
-"""Several processes of torch.distributed on gloo, which stay and run one function after another, each on its own rank."""
+"""Processes of torch.distributed on gloo, which stay and run one function after another."""
 
 import datetime
 import traceback
@@ -26,7 +26,7 @@ class Ranks:
             self.processes.append(process)
 
     def run(self, function: Callable[..., Any], *args: Any) -> list[Any]:
-        """What function(*args) returned on each rank. Raises RuntimeError with the traceback of the first that failed."""
+        """What function(*args) returned on each rank. Raises RuntimeError with the traceback of one that failed."""
         for pipe in self.pipes:
             pipe.send((function, args))
         results = []

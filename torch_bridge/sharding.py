@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
 
 from rope_ref import Rope, shards, tables
 from rope_ref.positions import Positions, whole
@@ -110,6 +110,18 @@ def local_positions(x: DTensor, positions: Tensor, *, seq_dim: int = -2, axes: i
     for of_x, of_positions in axis.items():
         positions = positions.index_select(of_positions, held(x, of_x).to(positions.device))
     return positions
+
+
+def local_frequencies(x: DTensor, freqs: DTensor) -> Tensor:
+    """Learned frequencies, which every rank has whole, as a plain tensor to make the tables of this rank's shard of x.
+
+    Their gradient stays a sum yet to be taken (Partial) over the ranks among which x is split: one all-reduce of
+    a few numbers, when it is asked for.
+    """
+    mesh, placements = split(x)
+    if not isinstance(freqs, DTensor) or freqs.device_mesh != mesh or any(p != Replicate() for p in freqs.placements):
+        raise ValueError(f"freqs are {freqs!r}; expected a DTensor replicated over {mesh}, as x is spread")
+    return freqs.to_local(grad_placements=[Partial() if isinstance(p, Shard) else Replicate() for p in placements])
 
 
 @torch.no_grad()
