@@ -1,6 +1,11 @@
 """Shards on 2 and 4 processes: their union has the bits of the whole, forward and backward, and nobody talks."""
 
 import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 import rope_ref as rr
 from rope_ref import positions as at
 from rope_ref import shards
+from rope_ref.conformance import Implementation, check
 from tests.ranks import Ranks
 from tests.strategies import EXAMPLES, places
 from torch_bridge import RotaryEmbedding, rotate
@@ -31,6 +37,7 @@ from torch_bridge.sharding import (
     zigzag_order,
 )
 
+ROOT = Path(__file__).parents[1]
 ROPE = rr.Rope(head_dim=8)
 BATCH, HEADS, SEQ = 0, 1, 2
 
@@ -426,3 +433,64 @@ def mismatched(name):
 def test_a_mismatch_says_so(ranks, name, error):
     with pytest.raises(RuntimeError, match=f"(?s)rank 0: .*{error}"):
         ranks.run(mismatched, name)
+
+
+def one_of(x, positions, rank, ranks, order, tables_of=local_tables):
+    """What a rank holds, on a process that only believes to be one of several: no collective could answer it."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=ranks)
+    try:
+        grid, rows = init_device_mesh("cpu", (ranks,)), order(x.shape[SEQ], ranks)
+        split = distribute_tensor(x[:, :, rows], grid, [Shard(SEQ)], src_data_rank=None)
+        cos, sin = tables_of(split, positions[..., rows], ROPE)
+        return turn_sharded(split, cos, sin, pairing=ROPE.pairing).to_local()
+    finally:
+        dist.destroy_process_group()
+
+
+def counted_anew(x, positions, rope):
+    """The mistake: every rank takes the first rows."""
+    return tuple(torch.from_numpy(t).float() for t in rr.tables(rope, positions[: x.to_local().shape[SEQ]].numpy()))
+
+
+@pytest.mark.parametrize("name", ["contiguous", "zigzag"])
+def test_the_kit_agrees(name):
+    order = zigzag_order if name == "zigzag" else lambda length, ranks: torch.arange(length)
+    right = functools.partial(one_of, order=order)
+    words = dict(arrays="torch", dtypes=("float32",), order=name)
+    report = check(Implementation(shard=right, **words), ROPE, budget="quick")
+    assert report.passed and [o.verdict for o in report.outcomes if o.property == "ranks"] == ["passed"], report
+    wrong = functools.partial(right, tables_of=counted_anew)
+    assert "SHARD" in {f.bug for f in check(Implementation(shard=wrong, **words), ROPE, budget="quick").findings}
+
+
+@pytest.mark.parametrize("n, words", [(2, "--tensor 2"), (2, "--context 2"), (4, "--tensor 2 --context 2")])
+def test_the_example_runs(n, words):
+    """A Llama block under torchrun, which compares itself with the block on one process."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]
+    done = subprocess.run(
+        [*torchrun, "examples/parallel_llama.py", *words.split()], cwd=ROOT, capture_output=True, text=True,
+        timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("0 collectives while rotating") == n
+
+
+def run_document(text):
+    """A page's examples for torchrun, and the shard that they end with."""
+    os.environ["WORLD_SIZE"], names = str(dist.get_world_size()), {}
+    torch.manual_seed(0)
+    for block in re.findall(r"^```py\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "distributed.md", "exec"), names)
+    return bits(names["q"].to_local())
+
+
+def test_the_guide_runs(ranks):
+    n = len(ranks.pipes)
+    torch.manual_seed(0)
+    q, rope = torch.randn(1, 32, 8 * n, 128), rr.variants.llama3(head_dim=128, theta=500000.0, factor=8.0)
+    y, _ = whole(q, q, np.arange(8 * n), rope, SEQ)
+    found = ranks.run(run_document, (ROOT / "docs" / "distributed.md").read_text())
+    for one, rows in zip(found, zigzag_order(8 * n, n).view(n, -1), strict=True):
+        assert one == bits(y[:, :, rows])
