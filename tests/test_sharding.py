@@ -154,6 +154,15 @@ def test_every_variant_with_rows_of_positions(ranks, data):
     agree(ranks, sample(shape, torch.float32, 0), positions, rope, sizes, dims, -3 if behind else -2)
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_heads_that_turn_at_speeds_of_their_own(ranks, behind):
+    rope = rr.Rope(head_dim=8, inv_freq=np.random.default_rng(0).standard_normal((6, 4, 2)))
+    positions = torch.arange(14).reshape(7, 2)
+    shape, heads, seq = ((2, 7, 6, 8), 2, 1) if behind else ((2, 6, 7, 8), 1, 2)
+    for dim in (heads, seq):
+        agree(ranks, sample(shape, torch.float32, 0), positions, rope, (len(ranks.pipes),), (dim,), seq)
+
+
 def test_zigzag(ranks):
     """Tokens change places, are split, turn, and go back: the bits of the whole sequence in its own order."""
     n = len(ranks.pipes)
@@ -219,16 +228,19 @@ def shared_tables():
     grid, length = mesh(), 7
     split = functools.partial(distribute_tensor, device_mesh=grid, placements=[Shard(SEQ)], src_data_rank=None)
     q, k = (sample((2, heads, length, 8), torch.float64, 0) for heads in (4, 2))
+    # as projections leave them: (batch, seq, heads, head_dim), transposed
+    strided = distribute_tensor(k.transpose(1, 2), grid, [Shard(1)], src_data_rank=None).transpose(1, 2)
     positions = distribute_tensor(torch.arange(length), grid, [Shard(0)], src_data_rank=None)
     with CommDebugMode() as talk:
         cos, sin = local_tables(split(q), positions, ROPE)
-        turned = [turn_sharded(split(x), cos, sin, pairing=ROPE.pairing) for x in (q, k)]
+        turned = [turn_sharded(x, cos, sin, pairing=ROPE.pairing) for x in (split(q), strided)]
         x = split(q).requires_grad_()
         upstream = split(q).requires_grad_()
         y = turn_sharded(x, cos, sin, pairing=ROPE.pairing)
         (first,) = torch.autograd.grad(y, x, upstream, create_graph=True)
         (second,) = torch.autograd.grad(first, upstream, split(q))
     kinds = cos.shape, cos.dtype, second.placements
+    assert all(t.stride() == torch.empty(t.shape).stride() and t.to_local().is_contiguous() for t in turned)
     return [bits(t.to_local()) for t in (*turned, second)], kinds, talk.get_total_counts()
 
 
