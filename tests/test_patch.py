@@ -1,10 +1,15 @@
 """Models of transformers, patched: the same numbers within the roundings of their own rotation, whatever they do."""
 
 
+import copy
+import io
+import pickle
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from torch.nn.functional import cross_entropy
 
 import rope_ref as rr
 from rope_ref.exactness import UNIT, budget
@@ -225,7 +230,7 @@ def test_one_training_step(name, checkpointing):
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         if use:
             patch(model)
         out = model(input_ids=IDS, use_cache=False).logits
@@ -258,7 +263,6 @@ def test_a_copy_is_patched_and_its_own(name):
 @every
 def test_a_cast_after_patching_does_not_reach_the_tables(name):
     model, other = build(name), build(name)
-    model.config.get_text_config().max_position_embeddings  # noqa: B018
     patch(model).model.to(torch.bfloat16).to(torch.float64)
     for mine, theirs in zip(other.parameters(), model.parameters(), strict=True):
         mine.data = theirs.data
@@ -293,7 +297,7 @@ def test_a_config_edited_after_patching(name):
         logits(model)
     unpatch(model)
     if name != "gptj":
-        with pytest.raises(ValueError, match="as it was, does not rotate as its config says: at position 1 "):
+        with pytest.raises(ValueError, match="as it was, does not rotate as its config says: at position"):
             patch(model)
 
 
@@ -343,7 +347,8 @@ def test_the_compiler(name):
         assert torch.equal(logits(compiled), inside) and not torch.equal(inside, before)
         with torch._dynamo.config.patch(error_on_recompile=True):
             for length in (20, 13, 7):
-                assert torch.equal(logits(compiled, IDS[:, :length]), logits(model, IDS[:, :length]))
+                ids = IDS[:, :length].contiguous()
+                assert torch.equal(logits(compiled, ids), logits(model, ids))
     assert torch.equal(logits(compiled), before)
     torch._dynamo.reset()
 

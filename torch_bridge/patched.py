@@ -78,7 +78,7 @@ def own(module: nn.Module) -> type[nn.Module]:
 
 def born(original: type[nn.Module], model_type: str) -> nn.Module:
     """An empty patched module, to be filled by whoever copies or reads one."""
-    kind = attention(original, model_type) or rotary(original, model_type)
+    kind: type[nn.Module] = attention(original, model_type) or rotary(original, model_type)
     return kind.__new__(kind)
 
 
