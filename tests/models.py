@@ -59,12 +59,12 @@ def config(name, **changes):
 
 def build(name, dtype=torch.float32, seed=0, **changes):
     """The model, whose weights are large enough for attention to tell positions apart."""
-    generator = torch.Generator().manual_seed(seed)
-    model = auto(name).from_config(config(name, **changes), dtype=dtype, experts_implementation="eager").eval()
-    for weights in model.parameters():
-        if weights.ndim > 1:
-            drawn = torch.randn(weights.shape, generator=generator) * 1.5 / weights.shape[-1] ** 0.5
-            weights.data.copy_(drawn)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = auto(name).from_config(config(name, **changes), dtype=dtype, experts_implementation="eager").eval()
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights.data.copy_(torch.randn(weights.shape) * 1.5 / weights.shape[-1] ** 0.5)
     return model
 
 
