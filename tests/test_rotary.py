@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rope_ref as rr
-from rope_ref.conformance import Implementation, check
+from rope_ref.conformance import check
 from rope_ref.exactness import UNIT, budget
 from torch_bridge.rotary import LAYOUTS, Rotary
 
@@ -119,16 +118,20 @@ def test_packed_sequences(lengths, offset):
         near(y, k, rr.positions.packed(ends) + np.repeat(offsets.numpy(), lengths), rotary.rope, "thd")
 
 
-def test_the_kit_finds_nothing():
-    """All properties of the kit: values, laws, layouts, dtypes, caches."""
-    for name in ("default", "partial", "yarn"):
-        rotary = Rotary(ROPES[name])
-
-        def apply(x, positions, rotary=rotary):
-            return rotary(x, x, positions)[0]
-
-        report = check(Implementation(apply, arrays="torch"), rotary.rope, budget="quick", rows=False)
-        assert not report.findings, report
+@pytest.mark.parametrize("name", ["default", "partial", "axes"])
+def test_the_kit_finds_nothing(name):
+    """Its properties of values, laws, layouts, dtypes, modules, gradients and caches."""
+    rotary = Rotary(ROPES[name])
+    words = {
+        "shift": lambda keys, positions, distance: rotary.rotate_cached_keys(keys, positions, distance=distance),
+        "module": lambda: Rotary(ROPES[name]),
+        "call": lambda module, x, positions: module(x, x, positions)[0],
+        "layout": "bhsd",
+    }
+    if name != "axes":
+        words["decode"] = lambda x, offset: rotary(x, x, offset=offset)[0]
+    report = check(lambda x, p: rotary(x, x, p)[0], rotary.rope, budget="quick", arrays="torch", **words)
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("high", [40, 32768, 10**6, -40])
@@ -140,6 +143,8 @@ def test_far_and_negative_positions(high):
     near(rotary(q, k, p)[0], q, p.numpy(), rotary.rope)
     near(rotary(q, k, p.double() + 0.5)[0], q, p.numpy() + 0.5, rotary.rope)
     near(rotary(q, k, p.int())[0], q, p.numpy(), rotary.rope)
+    few = torch.tensor([0, 1, 255, 254, 3, 2], dtype=torch.uint8)
+    near(rotary(q, k, few, offset=100)[0], q, few.int().numpy() + 100, rotary.rope)
 
 
 @ropes
@@ -229,13 +234,14 @@ def test_bad_input():
         (ValueError, "cu_seqlens is given with layout 'bhsd'", (q, k), {"cu_seqlens": lengths}),
         (ValueError, "no positions beside it", (*packed, p), {"cu_seqlens": lengths, "layout": "thd"}),
         (ValueError, "cu_seqlens has shape", packed, {"cu_seqlens": lengths[None], "layout": "thd"}),
+        (ValueError, "cu_seqlens end at 5; expected the 6", packed, {"cu_seqlens": lengths - 1, "layout": "thd"}),
         (ValueError, r"offset has shape \(3,\)", (q, k), {"offset": torch.arange(3)}),
         (ValueError, "expected 16 channels", (q[..., :8], k), {}),
         (TypeError, "expected floating point", (q.int(), k.int()), {}),
     ]
-    for kind, message, given, words in bad:
-        with pytest.raises(kind, match=message), warnings.catch_warnings():
-            rotary(*given, **words)
+    for kind, message, tensors, words in bad:
+        with pytest.raises(kind, match=message):
+            rotary(*tensors, **words)
     with pytest.raises(TypeError, match="rope is a int; expected a Rope"):
         Rotary(64)
     for name, message in (("axes", "since the Rope has 2 axes"), ("heads", "and then 2 axes|2 axes")):

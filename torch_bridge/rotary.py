@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from rope_ref.rope import Rope
-from torch_bridge.functions import tables
+from torch_bridge.functions import tables, wide
 from torch_bridge.rotation import rotate
-from torch_bridge.tables import Tables
+from torch_bridge.tables import Tables, in_memory
 
 LAYOUTS = ("bhsd", "bshd", "thd")  # b batch, h heads, s seq, t tokens of all sequences end to end, d head_dim
 Pair = tuple[Tensor, Tensor]
@@ -112,6 +112,8 @@ class Rotary(nn.Module):
             raise ValueError(f"cu_seqlens is given with layout {layout!r}; expected 'thd', and no positions beside it")
         if cu_seqlens is not None and (cu_seqlens.ndim != 1 or cu_seqlens.is_floating_point()):
             raise ValueError(f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; expected whole numbers (sequences + 1,)")
+        if cu_seqlens is not None and in_memory(cu_seqlens) and int(cu_seqlens[-1]) != length:
+            raise ValueError(f"cu_seqlens end at {int(cu_seqlens[-1])}; expected the {length} tokens of q and k")
         if isinstance(offset, Tensor) and offset.ndim:
             rows = x.shape[0] if layout != "thd" else len(cu_seqlens) - 1 if cu_seqlens is not None else None
             if offset.shape != (rows,):
@@ -122,9 +124,12 @@ class Rotary(nn.Module):
             positions = torch.arange(length, device=x.device)
         if positions.device != x.device:
             raise ValueError(f"positions are on {positions.device}; expected {x.device}, where what they turn is")
+        if positions.is_complex() or positions.dtype == torch.bool:
+            raise ValueError(f"positions have dtype {positions.dtype}; expected real numbers")
+        positions = positions.to(wide(x.device) if positions.is_floating_point() else torch.int64)
         leading = positions.shape if rope.axes is None else positions.shape[:-1]
-        rows = (1, x.shape[0]) if layout != "thd" else ()
-        if leading != (length,) and not (len(leading) == 2 and leading[0] in rows and leading[1] == length):
+        batches = (1, x.shape[0]) if layout != "thd" else ()
+        if leading != (length,) and not (len(leading) == 2 and leading[0] in batches and leading[1] == length):
             batched = "" if layout == "thd" else f" or ({x.shape[0]}, {length})"
             last = "" if rope.axes is None else f", and then {rope.axes} axes"
             raise ValueError(f"positions have shape {tuple(positions.shape)}; expected ({length},){batched}{last}")
