@@ -80,7 +80,7 @@ def timed(model: Any) -> Iterator[list[float]]:
 
 @torch.no_grad()
 def prefill(model: Any, tokens: int) -> Figure:
-    ids = torch.randint(1000, (1, tokens), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(model.config.vocab_size, (1, tokens), generator=torch.Generator().manual_seed(0))
     with timed(model) as rotation:
         begin = time.perf_counter()
         model(input_ids=ids, use_cache=True, logits_to_keep=1)
@@ -91,7 +91,7 @@ def prefill(model: Any, tokens: int) -> Figure:
 @torch.no_grad()
 def decode(model: Any, tokens: int) -> Figure:
     """`DECODED` tokens, one at a time, after `tokens` in a cache."""
-    ids = torch.randint(1000, (1, tokens + DECODED), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(model.config.vocab_size, (1, tokens + DECODED), generator=torch.Generator().manual_seed(0))
     cache = transformers.DynamicCache(config=model.config)
     model(input_ids=ids[:, :tokens], cache=cache, use_cache=True, logits_to_keep=1)
     with timed(model) as rotation:
