@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences peers cases package oldest release lint clean
+.PHONY: help install demo test coverage bench differences peers cases package oldest release models lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -24,6 +24,9 @@ coverage: .venv/installed ## the same, with lines covered
 
 bench: .venv/installed ## speed of the kernels against memory and eager formulas
 	@$(BIN)/python -m benchmarks.speed
+
+models: .venv/installed ## models of transformers, patched: tokens per second, share of rotation (half an hour)
+	@$(BIN)/python -m benchmarks.models
 
 differences: .venv/installed ## measure what docs/differences.md says
 	@$(BIN)/python -m benchmarks.differences
