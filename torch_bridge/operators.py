@@ -67,8 +67,11 @@ def on_cpu_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, i
         raise ValueError(f"x cannot be rotated in place: {error}") from None
 
 
-def qk_on_cpu(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
-    return on_cpu(query, *form, name="query"), on_cpu(key, *form, name="key")
+def qk_on_cpu(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    form = (cos, sin, pairing, start, inverse)
+    return on_cpu(query, *form, "query"), on_cpu(key, *form, "key")
 
 
 # --- every other device, and shapes alone
@@ -155,7 +158,7 @@ def with_gradient(
 
 def with_gradient_(keys: Any, x: Tensor, *rest: Any) -> None:
     if transformed() or needs_gradient(x, *rest[:2]):
-        x.copy_(rotate(x, *rest))
+        x.copy_(rotate(x.clone(), *rest))  # what was x may be needed for gradients of the tables
     else:
         below(rotate_, keys, x, *rest)
 
@@ -180,7 +183,7 @@ for name, cpu, composite, fake, autograd in (
     ("rotate_qk", qk_on_cpu, plain_qk, shapes_of, with_gradient_qk),
 ):
     LIBRARY.impl(name, cpu, "CPU")
-    for key in ("CompositeExplicitAutograd", "FuncTorchBatched", "Batched"):
+    for key in ("CompositeExplicitAutograd", "FuncTorchBatched", "Negative"):
         LIBRARY.impl(name, composite, key)
     LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
     torch.library.register_fake(f"rope_ref::{name}", fake, lib=LIBRARY)
