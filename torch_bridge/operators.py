@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import numba_kernels as nk
+from torch_bridge import direct
 from torch_bridge.plain import check, plain, split
 
 LIBRARY = torch.library.Library("rope_ref", "DEF")
@@ -32,7 +33,7 @@ OPS = torch.ops.rope_ref
 rotate, rotate_, rotate_qk = OPS.rotate.default, OPS.rotate_.default, OPS.rotate_qk.default
 rotate_backward = OPS.rotate_backward.default
 BELOW, PAST_VERSIONS = torch._C._after_autograd_keyset, torch._C._after_ADInplaceOrView_keyset
-KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+KERNEL_DTYPES = tuple(direct.KINDS)
 
 
 # --- the CPU
@@ -48,14 +49,21 @@ def on_cpu(
     x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False, name: str = "x"
 ) -> Tensor:
     """Into memory of NumPy's, which asks the system for huge pages: without, at 64 MiB, touching it takes longest."""
+    turned = direct.rotated(x, cos, sin, direct.code(pairing, start, inverse))
+    if turned is not None:
+        return turned
     check(x, cos, sin, pairing, start, name)
     if x.dtype not in KERNEL_DTYPES:
         return plain(x, cos, sin, pairing, start, inverse)
-    out = nk.rotate(array(x), array(cos), array(sin), pairing=pairing, start=start, inverse=inverse)
-    return torch.from_numpy(out).view(x.dtype)
+    memory = nk.rotate(array(x), array(cos), array(sin), pairing=pairing, start=start, inverse=inverse)
+    out = torch.from_numpy(memory).view(x.dtype)
+    direct.remember(x, out, cos, sin, pairing, start, inverse)
+    return out
 
 
 def on_cpu_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> None:
+    if direct.rotated_(x, cos, sin, direct.code(pairing, start, inverse)):
+        return
     check(x, cos, sin, pairing, start)
     if x.dtype not in KERNEL_DTYPES:
         x.copy_(plain(x, cos, sin, pairing, start, inverse))
@@ -65,11 +73,15 @@ def on_cpu_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, i
         nk.rotate(memory, array(cos), array(sin), pairing=pairing, start=start, inverse=inverse, out=memory)
     except ValueError as error:
         raise ValueError(f"x cannot be rotated in place: {error}") from None
+    direct.remember(x, x, cos, sin, pairing, start, inverse)
 
 
 def qk_on_cpu(
     query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
 ) -> tuple[Tensor, Tensor]:
+    turned = direct.rotated_qk(query, key, cos, sin, direct.code(pairing, start, inverse))
+    if turned is not None:
+        return turned
     form = (cos, sin, pairing, start, inverse)
     return on_cpu(query, *form, "query"), on_cpu(key, *form, "key")
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from torch_bridge import operators
+from torch_bridge import direct, operators
 from torch_bridge.operators import KERNEL_DTYPES, array
 from torch_bridge.plain import arithmetic, broadcasts, plain
 
@@ -24,6 +24,10 @@ def rotate(
     >>> rotate(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")
     tensor([[-1.,  1.]])
     """
+    if not inplace and at_hand(x, cos, sin):
+        at_once = direct.rotated(x, cos, sin, direct.code(pairing, start, inverse))
+        if at_once is not None:
+            return at_once
     wide = arithmetic(x.dtype)
     cos, sin = cos.to(wide), sin.to(wide)
     if inplace:
@@ -42,6 +46,10 @@ def rotate_qk(
     >>> [t.shape for t in rotate_qk(query, key, torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")]
     [torch.Size([4, 1, 2]), torch.Size([2, 1, 2])]
     """
+    if at_hand(query, key, cos, sin):
+        at_once = direct.rotated_qk(query, key, cos, sin, direct.code(pairing, start, inverse))
+        if at_once is not None:
+            return at_once
     wide = arithmetic(query.dtype)
     turned: tuple[Tensor, Tensor] = operators.rotate_qk(
         query, key, cos.to(wide), sin.to(wide), pairing, start, inverse
@@ -49,16 +57,34 @@ def rotate_qk(
     return turned
 
 
+def at_hand(*tensors: Tensor) -> bool:
+    """Whether these are memory, with no gradient to record and no mode to be told: nothing an operator would add."""
+    if not eager() or torch._C._len_torch_function_stack():
+        return False
+    for t in tensors:
+        if type(t) is not Tensor or t.is_neg():
+            return False
+    return not (torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors))
+
+
+def eager() -> bool:
+    """Whether no compiler, no tracer and no transform of functions is at work."""
+    return (
+        not torch.compiler.is_compiling()
+        and forward_ad._current_level < 0
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_tracing_state() is None
+    )
+
+
 def takes_kernel(x: Tensor) -> bool:
     """Whether x is memory that a kernel may read, rather than a compiler's or a transform's stand-in for it."""
     return (
-        not torch.compiler.is_compiling()
+        eager()
         and type(x) in (Tensor, torch.nn.Parameter)
         and x.device.type == "cpu"
         and x.layout == torch.strided
         and x.dtype in KERNEL_DTYPES
-        and not torch._C._are_functorch_transforms_active()
         and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and torch._C._len_torch_dispatch_stack() == 0
-        and forward_ad._current_level < 0
     )
