@@ -106,14 +106,17 @@ def describe(words: int, count: int, tensor: int) -> int:
     for i in range(dim):
         poke(words, count + 1 + 2 * i, peek(sizes, i))
         poke(words, count + 2 + 2 * i, peek(strides, i))
-    return count + 1 + 2 * dim
+    return int(count + 1 + 2 * dim)
 
 
 @njit(cache=True)
 def rotation(words: int, form: int, x: int, out: int, cos: int, sin: int) -> int:
     """Describe a rotation: the number of words, or -1."""
     poke(words, 0, form << 1 | (x == out))
-    return describe(words, describe(words, describe(words, describe(words, 1, x), out), cos), sin)
+    count = 1
+    for tensor in (x, out, cos, sin):
+        count = describe(words, count, tensor)
+    return int(count)
 
 
 @njit(cache=True)
@@ -123,7 +126,7 @@ def slot_of(words: int, count: int) -> int:
     for i in range(count):
         mixed = (mixed ^ peek(words, i)) * 0x9E3779B97F4A7C5
         mixed ^= mixed >> 29
-    return mixed & (SLOTS - 1)
+    return int(mixed & (SLOTS - 1))
 
 
 @njit(cache=True)
@@ -136,7 +139,7 @@ def memory(tensor: int, span: int, size: int) -> int:
     whole = peek(answer, 0)
     if offset_of(handle, answer) or peek(answer, 0) * size + span > whole or data_of(handle, answer):
         return 0
-    return peek(answer, 0)
+    return int(peek(answer, 0))
 
 
 @njit(cache=True)
@@ -213,7 +216,7 @@ def enter(
     count = rotation(words, form, x, out, cos, sin)
     if count < 0:
         return -1
-    number = slot_of(words, count)
+    number: int = slot_of(words, count)
     slot = store + number * (WORDS * 8)
     head = (count, plan, items, kind, x_span, out_span, cos_span, sin_span, size, wide)
     for i in range(HEAD):
@@ -228,32 +231,43 @@ def enter(
 
 def code(pairing: str, start: int, inverse: bool) -> int:
     """The form as one number, -1 for what cannot be one."""
-    if type(start) is not int or type(inverse) is not bool or pairing not in plan.PAIRINGS:
+    if type(start) is not int or not 0 <= start < 1 << 32 or type(inverse) is not bool or pairing not in plan.PAIRINGS:
         return -1
     return (pairing == "interleaved") | inverse << 1 | start << 2
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, form: int) -> Tensor | None:
     """The rotation of x if it is known, in a new tensor."""
-    if x.numel() >= SMALL or x.dtype not in TAG:
+    key = TAG.get(x.dtype)
+    if key is None or not small(x):
         return None
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return out if turn(*TAG[x.dtype], form, x._cdata, out._cdata, cos._cdata, sin._cdata) else None
+    out = fresh(x)
+    return out if turn(*key, form, x._cdata, out._cdata, cos._cdata, sin._cdata) else None
 
 
 def rotated_(x: Tensor, cos: Tensor, sin: Tensor, form: int) -> bool:
     """Rotate x in place if that is known, else touch nothing."""
-    return x.dtype in TAG and turn(*TAG[x.dtype], form, x._cdata, x._cdata, cos._cdata, sin._cdata)
+    key = TAG.get(x.dtype)
+    return key is not None and turn(*key, form, x._cdata, x._cdata, cos._cdata, sin._cdata)
 
 
 def rotated_qk(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, form: int) -> tuple[Tensor, Tensor] | None:
     """The rotations of query and key if both are known."""
-    if query.numel() + key.numel() >= SMALL or query.dtype not in TAG:
+    tag = TAG.get(query.dtype)
+    if tag is None or not (small(query) and small(key)):
         return None
-    q = torch.empty_like(query, memory_format=torch.contiguous_format)
-    k = torch.empty_like(key, memory_format=torch.contiguous_format)
-    tensors = (query._cdata, q._cdata, key._cdata, k._cdata, cos._cdata, sin._cdata)
-    return (q, k) if turn_both(*TAG[query.dtype], form, *tensors) else None
+    q, k = fresh(query), fresh(key)
+    found = turn_both(*tag, form, query._cdata, q._cdata, key._cdata, k._cdata, cos._cdata, sin._cdata)
+    return (q, k) if found else None
+
+
+def small(x: Tensor) -> bool:
+    return x.numel() < SMALL and x.is_cpu and x.layout is torch.strided
+
+
+def fresh(x: Tensor) -> Tensor:
+    """Contiguous memory of x's shape."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)  # else steps of axes of size 1 are kept
 
 
 def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool) -> None:
