@@ -1,4 +1,4 @@
-"""Rotation of torch tensors: the kernels on the CPU, plain torch everywhere else."""
+"""Rotation of torch tensors: the kernels on the CPU and on CUDA, plain torch everywhere else."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch.autograd import forward_ad
 
 import numba_kernels as nk
 from numba_kernels.plan import PAIRINGS
+from torch_bridge.cuda import by_cuda, installed
 
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -57,7 +58,7 @@ def takes_kernel(x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
         and type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
+        and (x.device.type == "cpu" or (x.is_cuda and installed()))
         and x.layout == torch.strided
         and x.dtype in KERNEL_DTYPES
         and not torch._C._are_functorch_transforms_active()
@@ -89,6 +90,8 @@ def by_kernel(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> 
     NumPy allocates it, because it asks the system for huge pages: at 64 MiB the first touch of
     memory otherwise takes longer than the rotation.
     """
+    if x.is_cuda:
+        return by_cuda(x.resolve_neg(), cos, sin, pairing, start)
     out = torch.from_numpy(nk.rotate(*map(array, (x, cos, sin)), pairing=pairing, start=start))
     return out.view(x.dtype)
 
