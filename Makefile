@@ -1,9 +1,9 @@
-.PHONY: help install demo test coverage bench differences peers lint clean
+.PHONY: help install demo test coverage bench bench-gpu differences peers lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
 help: ## print the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv, pinned by constraints.txt"
@@ -24,6 +24,9 @@ coverage: .venv/installed ## the same, with lines covered
 
 bench: .venv/installed ## speed of the kernels against memory and eager formulas
 	@$(BIN)/python -m benchmarks.speed
+
+bench-gpu: .venv/installed ## speed of the CUDA kernels against a copy and others, where there is a GPU
+	@$(BIN)/python -m benchmarks.gpu
 
 differences: .venv/installed ## measure what docs/differences.md says
 	@$(BIN)/python -m benchmarks.differences
