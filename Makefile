@@ -1,9 +1,9 @@
-.PHONY: help install demo test coverage bench differences peers cases package oldest release models lint clean
+.PHONY: help install demo test coverage bench differences peers cases package oldest release models bench-gpu lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
 help: ## print the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv, pinned by constraints.txt"
@@ -27,6 +27,9 @@ bench: .venv/installed ## speed of the kernels against memory and eager formulas
 
 models: .venv/installed ## models of transformers, patched: tokens per second, share of rotation (half an hour)
 	@$(BIN)/python -m benchmarks.models
+
+bench-gpu: .venv/installed ## speed of the CUDA kernels against a copy and others, where there is a GPU
+	@$(BIN)/python -m benchmarks.gpu
 
 differences: .venv/installed ## measure what docs/differences.md says
 	@$(BIN)/python -m benchmarks.differences

@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 
 import numba_kernels as nk
 from torch_bridge import direct
+from torch_bridge.cuda import by_cuda, installed
 from torch_bridge.plain import check, plain, split
 
 LIBRARY = torch.library.Library("rope_ref", "DEF")
@@ -84,6 +85,17 @@ def qk_on_cpu(
         return turned
     form = (cos, sin, pairing, start, inverse)
     return on_cpu(query, *form, "query"), on_cpu(key, *form, "key")
+
+
+# --- CUDA
+
+
+def on_cuda(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> Tensor:
+    """By the kernels of numba_kernels.cuda where these are installed."""
+    check(x, cos, sin, pairing, start)
+    if not installed() or x.dtype not in KERNEL_DTYPES:
+        return plain(x, cos, sin, pairing, start, inverse)
+    return by_cuda(x.resolve_neg(), cos, -sin if inverse else sin, pairing, start)
 
 
 # --- every other device, and shapes alone
@@ -199,5 +211,6 @@ for name, cpu, composite, fake, autograd in (
         LIBRARY.impl(name, composite, key)
     LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
     torch.library.register_fake(f"rope_ref::{name}", fake, lib=LIBRARY)
+LIBRARY.impl("rotate", on_cuda, "CUDA")
 LIBRARY.impl("rotate_", with_version_, "ADInplaceOrView", with_keyset=True)
 LIBRARY.impl("rotate_backward", backward, "CompositeImplicitAutograd")
