@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences peers lint clean
+.PHONY: help install docs demo test coverage bench differences peers lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -35,6 +35,13 @@ lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/docs ## the book, with every example executed: site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+.venv/docs: .venv/installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean: ## remove .venv and what tools left
-	rm -rf .venv .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf .venv site .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
