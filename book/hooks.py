@@ -79,7 +79,7 @@ def on_post_build(config: MkDocsConfig) -> None:
 def source(path: str) -> str:
     """A page that shows a file of the repository."""
     kind = {".py": "python", ".h": "c"}.get(Path(path).suffix, Path(path).suffix[1:])
-    return f"# {path}\n\n~~~~~~ {{.{kind} linenums=1}}\n{(ROOT / path).read_text().rstrip()}\n~~~~~~\n"
+    return f"---\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n~~~~~~ {{.{kind} linenums=1}}\n{(ROOT / path).read_text().rstrip()}\n~~~~~~\n"
 
 
 def _home(name: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rope_ref import frequencies, magnitude
+from rope_ref import frequencies, magnitude, rotation
 from rope_ref.configs import layers
 from rope_ref.conformance.samples import ARGUMENTS
 from rope_ref.conformance.samples import rope as sample
@@ -106,7 +106,9 @@ def lines(name: str) -> list[Callable[..., Any]]:
         if function not in found:
             found.append(function)
             queue += [f for f in calls(function) if f not in found]
-    return found
+    if sample(name).inv_freq is None:
+        found.append(frequencies.geometric)
+    return found + [rotation.angles, rotation.rotate] * (name == "default")
 
 
 @functools.cache

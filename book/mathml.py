@@ -188,7 +188,7 @@ def identifier(name: str) -> str:
     value = f"<{kind}>{GREEK.get(stem, escape(stem))}</{kind}>"
     if index:
         value = f"<msub>{value}<mrow><mi>{GREEK.get(index, index)}</mi></mrow></msub>"
-    return f"<msup>{value}<mo>′</mo></msup>" if prime else value
+    return f'<mrow>{value}<mo lspace="0" rspace="0">′</mo></mrow>' if prime else value
 
 
 def bracketed(opening: str, inner: str) -> str:
