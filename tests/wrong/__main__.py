@@ -25,10 +25,8 @@ def row(case):
     verdict = "named" if named else "found" if found else "missed"
     own = [f for f in said if f.bug == case.bug] or said
     words = f"{own[0].property}: {own[0].explanation}".replace("|", "/")[:140] if own else ""
-    name, _, number = case.link.replace("@", "#").partition("#")
-    address = f"https://github.com/{name}/{'issues' if number.isdigit() else 'commit'}/{number}"
     others = ", ".join(sorted({f.bug for f in said} - {case.bug}))
-    return f"| [{case.link}]({address}) | {case.bug} | {verdict} | {words} | {others} | {seconds:.1f} |", verdict
+    return f"| [{case.link}]({case.address}) | {case.bug} | {verdict} | {words} | {others} | {seconds:.1f} |", verdict
 
 
 def main():

@@ -18,6 +18,12 @@ class Case:
     bug: str
     make: Callable[[bool], tuple[Implementation, Any]]
 
+    @property
+    def address(self) -> str:
+        """Where it was seen."""
+        name, _, number = self.link.replace("@", "#").partition("#")
+        return f"https://github.com/{name}/{'issues' if number.isdigit() else 'commit'}/{number}"
+
 
 CASES: list[Case] = []
 
