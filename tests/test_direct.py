@@ -177,3 +177,13 @@ def test_decoding_is_direct():
     query, cos, sin = projected.transpose(1, 2), *numbers(2, 1, 3)
     assert query.is_contiguous() and query.stride(2) == 32
     assert of(query, cos, sin, learn(query, cos, sin)) is not None
+
+
+def test_a_torch_without_these_functions_takes_the_path_with_all_checks(monkeypatch):
+    query, key, cos, sin = CASE
+    expected = bridge.rotate_qk(query, key, cos, sin, pairing="half-split")
+    monkeypatch.setattr(direct, "TAG", {})
+    monkeypatch.setattr(direct, "_LIBRARY", None)
+    direct._stable("aoti_torch_get_dim")
+    assert all(map(torch.equal, bridge.rotate_qk(query, key, cos, sin, pairing="half-split"), expected))
+    assert of(query, cos, sin) is None and not direct.rotated_(query.clone(), cos, sin, 0)

@@ -7,7 +7,7 @@ from torch_bridge.drop_in import RotaryEmbedding
 from torch_bridge.functions import apply_learned_rotations, apply_rotary_emb, broadcat
 from torch_bridge.patch import patch, unpatch
 from torch_bridge.rotary import Rotary
-from torch_bridge.rotation import rotate
+from torch_bridge.rotation import rotate, rotate_qk
 
 __all__ = [
     "Rotary",
@@ -17,5 +17,6 @@ __all__ = [
     "broadcat",
     "patch",
     "rotate",
+    "rotate_qk",
     "unpatch",
 ]

@@ -42,11 +42,17 @@ KEPT: dict[int, plan.Plan] = {}  # by slot: the store holds addresses alone
 
 def _stable(name: str) -> Any:
     """A C function of torch: takes the address of a tensor and of its answer, returns 0 for success."""
-    binding.add_symbol(name, ctypes.cast(getattr(_LIBRARY, name), ctypes.c_void_p).value)
+    function = getattr(_LIBRARY, name, None)
+    if function is None:
+        TAG.clear()  # a torch without it: nothing is known, all takes the path with all checks
+    else:
+        binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     return types.ExternalFunction(name, types.int32(types.int64, types.int64))
 
 
-_LIBRARY = ctypes.CDLL(str(next((Path(torch.__file__).parent / "lib").glob("*torch_cpu.*"))))
+_FILES = ("libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll")
+_PATHS = (Path(torch.__file__).parent / "lib" / name for name in _FILES)
+_LIBRARY = next((ctypes.CDLL(str(path)) for path in _PATHS if path.exists()), None)
 dim_of, sizes_of, strides_of, dtype_of, device_of, layout_of, data_of, bytes_of, offset_of = (
     _stable(f"aoti_torch_get_{name}") for name in
     ("dim", "sizes", "strides", "dtype", "device_type", "layout", "data_ptr", "storage_size", "storage_offset")
@@ -274,7 +280,8 @@ def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, sta
     """Plan a rotation that passed all checks, unless it is one for several threads or needs copies."""
     tensors, form = (x, out, cos, sin), code(pairing, start, inverse)
     dense = all(t.stride(-1) == 1 or t.shape[-1] == 1 for t in tensors)
-    if form < 0 or not dense or cos.stride() != sin.stride() or not 0 < x.numel() < SMALL or not cos.numel():
+    fits = 0 < x.numel() < SMALL and cos.numel() > 0 and dense and cos.stride() == sin.stride()
+    if form < 0 or x.dtype not in TAG or not fits:
         return
     steps = [tuple(s * t.itemsize for s in t.stride()) for t in tensors]
     loops = plan.make(
