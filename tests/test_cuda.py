@@ -86,7 +86,9 @@ def test_half_conversions_are_those_of_the_cpu_kernels(kind):
     assert np.array_equal(found[numbers].view(np.uint32), wide[numbers].view(np.uint32))
     assert np.isnan(found[~numbers]).all()
     some = np.random.default_rng(0).integers(0, 2**32, 1 << 14, dtype=np.uint32).view(np.float32)
-    edges = wide[:, None].view(np.uint32).repeat(3, 1) + np.array([-1, 0, 1], np.int32).view(np.uint32)
+    halfway = 1 << (12 if kind == "float16" else 15)  # between two half numbers: a tie, which goes to the even one
+    steps = np.array([-1, 0, 1, halfway - 1, halfway, halfway + 1], np.int32).view(np.uint32)
+    edges = wide[:, None].view(np.uint32).repeat(6, 1) + steps
     c = np.concatenate((some, edges.ravel().view(np.float32))).reshape(-1, 1)
     ones = np.ones((len(c), 2), np.float16 if kind == "float16" else np.uint16)
     if kind == "bfloat16":

@@ -43,7 +43,8 @@ def rotate(
     positions  integers that broadcast against the leading axes of x: rows of the tables. On the host they are
                checked and copied to the device; on the device no check can be had without waiting, so a
                position that is no row of the tables turns its pairs into NaN
-    out        where to write: x itself, an array apart from x, or None for a new one of x's maker
+    out        where to write: x itself, an array apart from x, or None for a new one: torch's or CuPy's for
+               theirs, else Numba's, in which bfloat16 is its uint16 storage
     inverse    turn by the opposite angle (the transpose)
 
     Returns out. The numbers are those of `numba_kernels.rotate`, bit for bit. The kernel is put on torch's current

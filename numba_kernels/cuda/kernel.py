@@ -132,7 +132,7 @@ def compiled(form: Form) -> Any:
             sin_row += i * of(plan, own + SIN_AXIS, second)
             place += i * of(plan, own + PLACE_AXIS, second)
         begin = left * of(plan, EACH, second)
-        stop = min(begin + of(plan, EACH, second), of(plan, TIMES, second)) if live else begin
+        stop = min(begin + of(plan, EACH, second), of(plan, TIMES, second))
         if gathers and live:
             spot = cuda.local.array(1, placed)
             load(place, spot, 0, 1)

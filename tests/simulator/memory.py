@@ -62,6 +62,15 @@ def test_threads_out_of_range_touch_nothing(monkeypatch):
     nc.rotate(Device(x), Device(cos), Device(cos), pairing="half-split", out=Device(x))
     plan.make.cache_clear()
     assert len(watch.stores) == 30 and (touched(watch.stores, x) == 1).all()
+    assert (touched(watch.loads, cos) == 2).all()  # as cos and as sin
+    q, k, cos, weight = np.ones((5, 6)), np.ones((4, 6)), np.ones((1, 3)), np.ones(6)
+    nc.rotate_query_key(
+        *map(Device, (q, k, cos, cos)), pairing="half-split", weights=[Device(weight)] * 2, out=[Device(q), Device(k)]
+    )
+    for array in (q, k):
+        assert (touched(watch.loads, array) == 2).all()  # for the sum of squares, and to be turned
+    own = [(a.__array_interface__["data"][0], a.nbytes) for a in (x, q, k, cos, weight)]
+    assert all(any(start <= at < start + n for start, n in own) for at, _ in watch.loads[-9 * 18 :])
 
 
 def test_rows_are_counted_in_64_bits():

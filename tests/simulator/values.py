@@ -10,6 +10,7 @@ from numba import cuda
 import numba_kernels as nk
 import numba_kernels.cuda as nc
 import rope_ref as rr
+from rope_ref.conformance import check
 from tests.oracles import arithmetic, rounded, stored, value
 from tests.simulator.device import Device
 from tests.strategies import DTYPES, arrange, dtypes, layouts, normal, pairings, ropes, seeds
@@ -156,6 +157,19 @@ def test_every_half_number_has_the_bits_of_the_cpu():
         table = [np.repeat(t, 32, 1) for t in (cos, sin)]
         y = nc.rotate(Device(x), *map(Device, table), pairing="half-split").copy_to_host()
         assert y.tobytes() == nk.rotate(x, *table, pairing="half-split").tobytes()
+
+
+@pytest.mark.parametrize("pairing", ["half-split", "interleaved"])
+def test_conforms(pairing):
+    """The kit that checks other people's implementations finds nothing."""
+    rope = rr.Rope(8, pairing=pairing)
+
+    def apply(x, positions):
+        tables = rr.tables(rope, positions, "float64" if x.dtype == np.float64 else "float32")
+        return nc.rotate(Device(x), *map(Device, tables), pairing=pairing).copy_to_host().view(x.dtype)
+
+    report = check(apply, rope, rows=False, budget="quick")
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
