@@ -9,19 +9,25 @@ import numpy as np
 
 import numba_kernels as nk
 import rope_ref as rr
+from examples.our_kernel_ways import ROWS, gathers, streamed, ways
 from rope_ref.conformance import Implementation
 
-ROWS = 4096
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def kernels(rope):
-    words = {"pairing": rope.pairing, "start": rope.start}
+def tabulated(rope):
+    """tables(x, positions): cos and sin that broadcast to x, in the type in which it is rotated."""
 
     def tables(x, positions):
         cos, sin = rr.tables(rope, positions, np.float64 if x.dtype == np.float64 else np.float32)
         many = positions.ndim > (1 if rope.axes is None else 2)
         return (cos[:, None], sin[:, None]) if many else (cos, sin)
+
+    return tables
+
+
+def kernels(rope, **more):
+    words, tables = {"pairing": rope.pairing, "start": rope.start}, tabulated(rope)
 
     def apply(x, positions):
         return nk.rotate(x, *tables(x, positions), **words)
@@ -38,6 +44,7 @@ def kernels(rope):
     return Implementation(
         apply=apply, in_place=in_place, into=into, grad=grad, tables=lambda p: rr.tables(rope, p, np.float32),
         arrays="numpy", dtypes=DTYPES, angle="exact", rows=True, negative=True, fractional=True, strided=True,
+        **more,
     )  # fmt: skip
 
 
@@ -53,6 +60,7 @@ def gathered(rope):
     return Implementation(
         apply=apply, arrays="numpy", dtypes=DTYPES, angle="exact", rows=True, negative=False, fractional=False,
         strided=True, max_position=ROWS,
+        paths=gathers(rope, lambda x: rows[np.float64 if x.dtype == np.float64 else np.float32]),
     )  # fmt: skip
 
 
@@ -66,4 +74,13 @@ ROPES = {
     "mrope": rr.variants.mrope(128, (16, 24, 24)),
     "yarn": rr.variants.yarn(64, 4.0, 4096),
 }
-CHECKS = {name: (kernels(each), each) for name, each in ROPES.items()} | {"gathered": (gathered(rope), rope)}
+# 32 + 8 + 1 pairs take vectors of every width, between channels that pass through
+WIDTHS = {pairing: rr.Rope(90, rotary_dim=82, start=3, pairing=pairing) for pairing in ("half-split", "interleaved")}
+CHECKS = (
+    {name: (kernels(each), each) for name, each in ROPES.items()}
+    | {f"all ways, {pairing}": (kernels(each, paths=ways(each, tabulated(each))), each)
+       for pairing, each in WIDTHS.items()}
+    | {"gathered": (gathered(rope), rope),
+       "gathered, last channels": (gathered(ROPES["last channels"]), ROPES["last channels"])}
+    | {f"streamed, {each.pairing}": (streamed(each, tabulated(each)), each) for each in (rope, ROPES["interleaved"])}
+)  # fmt: skip
