@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences peers lint clean
+.PHONY: help install demo test coverage bench differences peers mutants lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -30,6 +30,10 @@ differences: .venv/installed ## measure what docs/differences.md says
 
 peers: .venv/installed ## who agrees with whom: docs/peers.md
 	@$(BIN)/python -m tests.peers
+
+mutants: .venv/installed ## faults in our own code that the kit finds: docs/mutants.md
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	@$(BIN)/python -m tests.mutants
 
 lint: .venv/installed ## style and types
 	$(BIN)/ruff check .

@@ -53,10 +53,10 @@ def ways(rope, tables):
         return y
 
     def gradient_of_sin(x, positions):
-        """Where sin alone is learned."""
+        """Where sin alone is learned, it has a gradient."""
         cos, sin = tables(positions)
         y = rotate(x, cos, sin.requires_grad_(), **words)
-        assert y.requires_grad
+        torch.autograd.grad(y.sum(), sin)
         return y.detach()
 
     def negated(x, positions):
@@ -69,7 +69,8 @@ def ways(rope, tables):
         refusals()
         return rotate(x, *tables(positions), **words)
 
-    own = (mapped, forward_mode, gradient_of_gradient, gradient_of_tables, gradient_of_sin, negated, parameter, kept_out)
+    own = (mapped, forward_mode, gradient_of_gradient, gradient_of_tables, gradient_of_sin, negated, parameter,
+           kept_out)  # fmt: skip
     return {function.__name__.replace("_", " "): function for function in own}
 
 
@@ -168,7 +169,17 @@ def stored(words):
     torch.save(RotaryEmbedding(**words), file)
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
+
+    def there_and_back(x, offset):
+        """After frequencies that were others for a call."""
+        with torch.no_grad():
+            loaded.freqs.mul_(2)
+            loaded.rotate_queries_or_keys(x, offset=offset)
+            loaded.freqs.div_(2)
+        return loaded.rotate_queries_or_keys(x, offset=offset)
+
     return {
+        "there and back": in_runs(there_and_back),
         "half checkpoint": in_runs(lambda x, offset: held.rotate_queries_or_keys(x, offset=offset)),
         "loaded": in_runs(lambda x, offset: loaded.rotate_queries_or_keys(x, 2, offset)),
         "scaled": in_runs(lambda x, offset: loaded.rotate_queries_or_keys(2 * x, None, offset, 0.5)),

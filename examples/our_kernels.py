@@ -48,19 +48,23 @@ def kernels(rope, **more):
     )  # fmt: skip
 
 
-def gathered(rope):
-    """Positions pick rows of a table; one outside it is an error."""
+def by_rows(rope):
+    """rows(x): cos and sin of the first positions, in the type in which x is rotated."""
     rows = {dtype: rr.tables(rope, np.arange(ROWS), dtype) for dtype in (np.float32, np.float64)}
+    return lambda x: rows[np.float64 if x.dtype == np.float64 else np.float32]
+
+
+def gathered(rope, **more):
+    """Positions pick rows of a table; one outside it is an error."""
+    rows = by_rows(rope)
 
     def apply(x, positions):
-        cos, sin = rows[np.float64 if x.dtype == np.float64 else np.float32]
         index = positions[:, None] if positions.ndim == 2 else positions
-        return nk.rotate(x, cos, sin, pairing=rope.pairing, start=rope.start, positions=index)
+        return nk.rotate(x, *rows(x), pairing=rope.pairing, start=rope.start, positions=index)
 
     return Implementation(
         apply=apply, arrays="numpy", dtypes=DTYPES, angle="exact", rows=True, negative=False, fractional=False,
-        strided=True, max_position=ROWS,
-        paths=gathers(rope, lambda x: rows[np.float64 if x.dtype == np.float64 else np.float32]),
+        strided=True, max_position=ROWS, **more,
     )  # fmt: skip
 
 
@@ -74,13 +78,13 @@ ROPES = {
     "mrope": rr.variants.mrope(128, (16, 24, 24)),
     "yarn": rr.variants.yarn(64, 4.0, 4096),
 }
-# 32 + 8 + 1 pairs take vectors of every width, between channels that pass through
-WIDTHS = {pairing: rr.Rope(90, rotary_dim=82, start=3, pairing=pairing) for pairing in ("half-split", "interleaved")}
-CHECKS = (
-    {name: (kernels(each), each) for name, each in ROPES.items()}
-    | {f"all ways, {pairing}": (kernels(each, paths=ways(each, tabulated(each))), each)
-       for pairing, each in WIDTHS.items()}
-    | {"gathered": (gathered(rope), rope),
-       "gathered, last channels": (gathered(ROPES["last channels"]), ROPES["last channels"])}
-    | {f"streamed, {each.pairing}": (streamed(each, tabulated(each)), each) for each in (rope, ROPES["interleaved"])}
+CHECKS = {name: (kernels(each), each) for name, each in ROPES.items()} | {"gathered": (gathered(rope), rope)}
+# what takes longer, and adds nothing unless the kernels are changed; 32 + 8 + 1 pairs take vectors of every width
+INTERLEAVED, LAST = ROPES["interleaved"], ROPES["last channels"]
+WIDTHS = [rr.Rope(90, rotary_dim=82, start=3, pairing=pairing) for pairing in ("half-split", "interleaved")]
+WAYS = (
+    {f"all ways, {each.pairing}": (kernels(each, paths=ways(each, tabulated(each))), each) for each in WIDTHS}
+    | {f"gathered in all ways, {each.pairing}": (gathered(each, paths=gathers(each, by_rows(each))), each)
+       for each in (rope, LAST)}
+    | {f"streamed, {each.pairing}": (streamed(each, tabulated(each)), each) for each in (rope, INTERLEAVED)}
 )  # fmt: skip

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -35,22 +35,29 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 
-from rope_ref.conformance import check, falsify
+from rope_ref.conformance import Implementation, check, falsify
 from rope_ref.conformance.falsify import Falsified
 from rope_ref.conformance.findings import Findings
 from rope_ref.conformance.properties import Property
+from rope_ref.rope import Rope
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("numba_kernels", "torch_bridge")
 COMPILED = ("cpu.py", "pair.py", "strip.py")  # what Numba's cache of compiled loops depends on
 FORKING = multiprocessing.get_context("fork")  # so that torch and Numba are imported once
 PROCESSES = 2
+STAGES = (2, 16)  # examples of a property: few kill most
 CALL, LIMIT = 40.0, 500.0  # seconds that a call, which may compile, and a whole check may take on a busy machine
 MEMORY = 12 << 30
 
+ADAPTERS = {"our_kernels": "numba_kernels", "our_bridge": "torch_bridge"}
+LIKELIEST = {"functions.py": ("functions", "RotaryEmbedding by"), "drop_in.py": ("RotaryEmbedding", "few", "axial")}
 KINDS = (
     "ReplaceBinaryOperator", "ReplaceComparisonOperator", "ReplaceUnaryOperator", "NumberReplacer", "AddNot",
     "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr", "ReplaceOrWithAnd",
+)  # fmt: skip
+NODES = (
+    "operator", "keyword", "number", "string", "comparison", "factor", "not_test", "if_stmt", "while_stmt", "test"
 )  # fmt: skip
 INSTRUCTIONS = {
     "fadd": "fsub", "fsub": "fadd", "fmul": "fadd", "add": "sub", "sub": "add", "mul": "add", "udiv": "mul",
@@ -112,32 +119,42 @@ def operators() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def mutants(file: str, seed: int) -> list[Mutant]:
-    """One for every place in a file, of those that Python can read and that are another program."""
+class Place(NamedTuple):
+    """Where a file can be changed, and by which operators, as (operator, which of the places it could change)."""
+
+    file: str
+    line: int
+    changes: list[tuple[Any, int]]
+
+
+def places(file: str) -> list[Place]:
     text = (ROOT / file).read_text()
-    original, left_out = ast.dump(ast.parse(text)), list(no_arithmetic(text))
-    nodes = list(ast_nodes(get_ast(text)))
-    places = defaultdict(list)
+    left_out, every = list(no_arithmetic(text)), ast_nodes(get_ast(text))
+    nodes = [node for node in every if node.type in NODES or getattr(node, "value", "") in INSTRUCTIONS]
+    found = defaultdict(list)
     for name, operator in operators().items():
         occurrence = 0
         for node in nodes:
             for start, end in operator.mutation_positions(node):
-                if not any(a <= start < b for a, b in left_out):
+                marker = node.type == "operator" and node.parent.type == "parameters"  # the bare * before keywords
+                if not marker and not any(a <= start < b for a, b in left_out):
                     kind = "replaced" if name.startswith("Replace") else name.partition("_")[0]
-                    places[start, end, kind].append((operator, occurrence))
+                    found[start, end, kind].append((operator, occurrence))
                 occurrence += 1
-    chosen, generator = [], random.Random(seed)
-    for place in sorted(places):
-        for operator, occurrence in generator.sample(places[place], len(places[place])):
-            changed = mutate_code(text, operator, occurrence)
-            try:
-                other = ast.dump(ast.parse(changed)) != original
-            except SyntaxError:
-                continue
-            if other:
-                chosen.append(Mutant(file, changed, place[0][0], *difference(text, changed)))
-                break
-    return chosen
+    return [Place(file, place[0][0], found[place]) for place in sorted(found)]
+
+
+def mutant(place: Place, generator: random.Random) -> Mutant | None:
+    """One of the changes that Python can read and that make another program; None where there is none."""
+    text = (ROOT / place.file).read_text()
+    for operator, occurrence in generator.sample(place.changes, len(place.changes)):
+        changed = mutate_code(text, operator, occurrence)
+        try:
+            if ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text)):
+                return Mutant(place.file, changed, place.line, *difference(text, changed))
+        except SyntaxError:
+            continue
+    return None
 
 
 def no_arithmetic(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -156,7 +173,7 @@ def difference(text: str, changed: str) -> tuple[str, str]:
     return before.strip(), after.strip()
 
 
-def judge(folder: Path, cache: Path, modules: Sequence[str], out: Connection) -> None:
+def judge(folder: Path, cache: Path, file: str, out: Connection) -> None:
     """In a process of its own: what the kit finds in the packages in a folder, "" where nothing."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(cache)
@@ -166,29 +183,40 @@ def judge(folder: Path, cache: Path, modules: Sequence[str], out: Connection) ->
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
     try:
-        found = next(findings(modules), "")
+        found = next(findings(file), "")
     except BaseException as error:  # noqa: BLE001 - whatever a mutant raises where it is imported
-        found = f"import: {type(error).__name__}"
+        found = f"an adapter cannot be made: {type(error).__name__}"
     out.send(found)
     out.close()
     os._exit(0)  # threads that hang are left behind
 
 
-def findings(modules: Sequence[str]) -> Iterator[str]:
+def findings(file: str) -> Iterator[str]:
+    """What the kit finds through the ways in that a file takes part in; first by a few examples, which kill most."""
     falsify.TRIES = 0  # neither the smallest case nor an explanation is of interest
     Findings.explain = stop  # type: ignore[method-assign]
-    for module in modules:
-        checks = importlib.import_module(f"examples.{module}").CHECKS
-        if module == "our_kernels":  # first what takes the least to compile
-            implementation, rope = next(iter(checks.values()))
-            checks = {"float32": (replace(implementation, dtypes=("float32",)), rope)} | checks
-        for name, (implementation, rope) in checks.items():
+    examples = importlib.import_module("rope_ref.conformance.check").EXAMPLES
+    for examples["quick"] in STAGES:  # the budget itself is set
+        for name, implementation, rope in adapters(file):
             try:
                 report = check(implementation, rope, budget="quick", time_limit=CALL)
             except Found as found:
-                yield f"{module}, {name}: {found}"
+                yield f"{name}: {found}"
             else:
-                yield from (f"{module}, {name}: {one.way}, {one}" for one in report.remarks)
+                yield from (f"{name}: {one.way}, {one}" for one in report.remarks)
+
+
+def adapters(file: str) -> Iterator[tuple[str, Implementation, Rope]]:
+    """Those of the kernels for the kernels, those of the bridge for the bridge; the likeliest to fail first."""
+    for module in [name for name, package in ADAPTERS.items() if file.startswith(package)]:
+        held = importlib.import_module(f"examples.{module}")
+        checks = held.CHECKS | held.WAYS
+        if module == "our_kernels":  # what takes the least to compile
+            implementation, rope = next(iter(checks.values()))
+            yield "float32", replace(implementation, dtypes=("float32",)), rope
+        first = LIKELIEST.get(Path(file).name, ("all ways",))
+        for name in sorted(checks, key=lambda name: not name.startswith(first)):
+            yield name, *checks[name]
 
 
 class Found(Exception):
@@ -197,7 +225,8 @@ class Found(Exception):
 
 def stop(self: Findings, way: str, prop: Property, falsified: Falsified) -> Any:
     """In place of an explanation."""
-    raise Found(f"{way}, {prop.name}")
+    deviation = falsified.trial.deviation
+    raise Found(f"{way}, {prop.name}: {falsified.trial.text or (deviation.text if deviation else '')}")
 
 
 class Slot:
@@ -208,17 +237,15 @@ class Slot:
         for package in PACKAGES:
             shutil.copytree(ROOT / package, self.folder / package, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def start(self, mutant: Mutant | None) -> None:
+    def start(self, mutant: Mutant) -> None:
         self.mutant, self.began = mutant, time.monotonic()
-        compiled = mutant is not None and mutant.file.endswith(COMPILED)
+        compiled = bool(mutant.text) and mutant.file.endswith(COMPILED)
         shutil.rmtree(self.own, ignore_errors=True)
-        if mutant:
+        if mutant.text:
             (self.folder / mutant.file).write_text(mutant.text)
-        bridge = mutant is not None and mutant.file.startswith("torch_bridge")
-        modules = ["our_bridge"] if bridge else ["our_kernels"] if mutant else ["our_kernels", "our_bridge"]
         self.answer, child = FORKING.Pipe(duplex=False)
         cache = self.own if compiled else self.cache
-        self.process = FORKING.Process(target=judge, args=(self.folder, cache, modules, child))
+        self.process = FORKING.Process(target=judge, args=(self.folder, cache, mutant.file, child))
         self.process.start()
         child.close()
 
@@ -240,53 +267,45 @@ class Slot:
             return None
         self.process.kill()
         self.process.join()
-        if self.mutant:
+        if self.mutant.text:
             shutil.copy2(ROOT / self.mutant.file, self.folder / self.mutant.file)
         return found
 
 
-def run(chosen: Sequence[Mutant], seconds: float, log: Path) -> dict[str, str]:
-    """Mutant -> what killed it, "" where nothing did, of those that are begun in time.
-
-    Raises RuntimeError where the kit finds something though nothing is mutated.
-    """
+def run(drawn: Iterator[Mutant], seconds: float, log: Path) -> dict[Mutant, str]:
+    """Mutant -> what killed it, "" where nothing did, of those that are begun in time."""
     results, end = {}, time.monotonic() + seconds
-    waiting: list[Mutant | None] = [*reversed(chosen), None]  # last, and so first, the code as it is
     with tempfile.TemporaryDirectory() as home, log.open("w") as lines:
         free, busy = [Slot(Path(home, str(number))) for number in range(PROCESSES)], []
-        while busy or (waiting and time.monotonic() < end):
-            while free and waiting and time.monotonic() < end:
-                free[-1].start(waiting.pop())
+        while True:
+            while free and time.monotonic() < end and (one := next(drawn, None)):
+                free[-1].start(one)
                 busy.append(free.pop())
+            if not busy:
+                return results
             wait([slot.answer for slot in busy], timeout=1)
             for slot in list(busy):
                 verdict = slot.verdict()
-                if verdict is None:
-                    continue
-                name = slot.mutant.name if slot.mutant else "as it is"
-                if not slot.mutant and verdict:
-                    raise RuntimeError(f"nothing is mutated, and yet: {verdict}")
-                if slot.mutant:
-                    results[name] = verdict
-                lines.write(json.dumps([name, verdict, round(slot.seconds, 1)]) + "\n")
-                lines.flush()
-                busy.remove(slot)
-                free.append(slot)
-    return results
+                if verdict is not None:
+                    results[slot.mutant] = verdict
+                    lines.write(json.dumps([slot.mutant.name, verdict, round(slot.seconds, 1)]) + "\n")
+                    lines.flush()
+                    busy.remove(slot)
+                    free.append(slot)
 
 
-def table(chosen: Sequence[Mutant], results: dict[str, str]) -> Iterator[str]:
+def table(results: dict[Mutant, str]) -> Iterator[str]:
     """In Markdown: what was killed in each file, then what was not."""
-    made, lived = Counter(m.file for m in chosen), [m for m in chosen if not results[m.name]]
+    made, lived = Counter(m.file for m in results), sorted(m for m in results if not results[m])
     left = Counter(m.file for m in lived)
     yield "| file | mutants | killed | survivors |\n|---|--:|--:|--:|"
-    for file in made:
+    for file in sorted(made):
         yield f"| {file} | {made[file]} | {made[file] - left[file]} | {left[file]} |"
-    killed = len(chosen) - len(lived)
-    yield f"| all | {len(chosen)} | {killed} ({100 * killed / len(chosen):.1f} %) | {len(lived)} |"
+    killed = len(results) - len(lived)
+    yield f"| all | {len(results)} | {killed} ({100 * killed / max(1, len(results)):.1f} %) | {len(lived)} |"
     yield "\nSurvivors:\n"
-    for mutant in lived:
-        yield f"- {mutant.file}:{mutant.line} `{mutant.before}` became `{mutant.after}`"
+    for one in lived:
+        yield f"- {one.file}:{one.line} `{one.before}` became `{one.after}`"
 
 
 def main() -> None:
@@ -297,10 +316,16 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("mutants.jsonl"), help="gets a line for each as it is judged")
     asked = parser.parse_args()
     files = asked.files or [str(p.relative_to(ROOT)) for name in PACKAGES for p in sorted((ROOT / name).glob("*.py"))]
-    every = [mutant for file in files for mutant in mutants(file, asked.seed)]
-    results = run(random.Random(asked.seed).sample(every, len(every)), 60 * asked.minutes, asked.log)
-    print(f"{len(results)} of {len(every)} mutants, drawn with seed {asked.seed}:\n")
-    print("\n".join(table([mutant for mutant in every if mutant.name in results], results)))
+    packages = sorted({file.partition("/")[0] for file in files})
+    for one, verdict in run((Mutant(package, "", 0, "", "") for package in packages), 1, asked.log).items():
+        if verdict:
+            sys.exit(f"nothing is changed in {one.file}, and yet: {verdict}")
+    every, generator = [place for file in files for place in places(file)], random.Random(asked.seed)
+    generator.shuffle(every)
+    drawn = filter(None, (mutant(place, generator) for place in every))
+    results = run(drawn, 60 * asked.minutes, asked.log)
+    print(f"{len(results)} mutants at {len(every)} places, drawn with seed {asked.seed}:\n")
+    print("\n".join(table(results)))
 
 
 if __name__ == "__main__":
