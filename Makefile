@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences peers cases package oldest release models bench-gpu docs lint clean
+.PHONY: help install demo test coverage bench differences peers cases package oldest release models bench-gpu docs mutants lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -39,6 +39,10 @@ peers: .venv/installed ## who agrees with whom: docs/peers.md
 
 cases: .venv/installed ## real bugs, and what the kit calls them: docs/cases.md
 	@$(BIN)/python -m tests.wrong
+
+mutants: .venv/installed ## faults in our own code that the kit finds: docs/mutants.md
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	@$(BIN)/python -m tests.mutants
 
 lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
