@@ -251,7 +251,8 @@ def test_tables_serve_queries_and_keys_and_second_derivatives(ranks):
     q, k = (whole(x, x, np.arange(length), ROPE, SEQ)[0] for x in samples)
     for rank, (found, (shape, dtypes, placements), talk) in enumerate(ranks.run(shared_tables)):
         assert found == [bits(part(t, rank, (n,), (SEQ,))) for t in (q, k, q)]
-        assert shape == (1, 1, part(q, rank, (n,), (SEQ,)).shape[SEQ], ROPE.pairs) and dtypes == (torch.float64, torch.float32)
+        assert shape == (1, 1, part(q, rank, (n,), (SEQ,)).shape[SEQ], ROPE.pairs)
+        assert dtypes == (torch.float64, torch.float32)
         assert placements == (Shard(SEQ),) and talk == 0
 
 
