@@ -239,7 +239,8 @@ def shared_tables():
         y = turn_sharded(x, cos, sin, pairing=ROPE.pairing)
         (first,) = torch.autograd.grad(y, x, upstream, create_graph=True)
         (second,) = torch.autograd.grad(first, upstream, split(q))
-    kinds = cos.shape, cos.dtype, second.placements
+    of_half, _ = local_tables(split(q.bfloat16()), positions, ROPE)
+    kinds = cos.shape, (cos.dtype, of_half.dtype), second.placements
     assert all(t.stride() == torch.empty(t.shape).stride() and t.to_local().is_contiguous() for t in turned)
     return [bits(t.to_local()) for t in (*turned, second)], kinds, talk.get_total_counts()
 
@@ -248,9 +249,10 @@ def test_tables_serve_queries_and_keys_and_second_derivatives(ranks):
     n, length = len(ranks.pipes), 7
     samples = [sample((2, heads, length, 8), torch.float64, 0) for heads in (4, 2)]
     q, k = (whole(x, x, np.arange(length), ROPE, SEQ)[0] for x in samples)
-    for rank, (found, (shape, dtype, placements), talk) in enumerate(ranks.run(shared_tables)):
+    for rank, (found, (shape, dtypes, placements), talk) in enumerate(ranks.run(shared_tables)):
         assert found == [bits(part(t, rank, (n,), (SEQ,))) for t in (q, k, q)]
-        assert shape == (1, 1, part(q, rank, (n,), (SEQ,)).shape[SEQ], ROPE.pairs) and dtype == torch.float64
+        assert shape == (1, 1, part(q, rank, (n,), (SEQ,)).shape[SEQ], ROPE.pairs)
+        assert dtypes == (torch.float64, torch.float32)
         assert placements == (Shard(SEQ),) and talk == 0
 
 

@@ -44,6 +44,7 @@ def turn_sharded(x: DTensor, cos: Tensor, sin: Tensor, *, pairing: str, start: i
     The gradient that reaches a table is this rank's part of it, where x is split along an axis that the table lacks.
     """
     mesh, placements = split(x)
+    # the strides of a transposed x are not those of the result: contiguous, on every rank and as a whole
     turned = rotate(x.to_local(), cos, sin, pairing=pairing, start=start).contiguous()
     stride = torch.empty(x.shape, device="meta").stride()
     return DTensor.from_local(turned, mesh, placements, run_check=False, shape=x.shape, stride=stride)
