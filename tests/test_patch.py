@@ -339,6 +339,8 @@ def test_the_compiler(name):
     """The whole graph, one compilation for every length, and a patch that a compiled model sees come and go."""
     torch._dynamo.reset()
     model = build(name)
+    if name == "deepseek_v3":
+        model.set_experts_implementation("grouped_mm")  # the plain loop over experts breaks the graph
     compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
     before = logits(compiled)
     assert torch.equal(before, logits(model))
@@ -346,7 +348,7 @@ def test_the_compiler(name):
         inside = logits(model)
         assert torch.equal(logits(compiled), inside) and not torch.equal(inside, before)
         with torch._dynamo.config.patch(error_on_recompile=True):
-            for length in (20, 13, 7):
+            for length in (20, 13, 9):  # below the window of 8, transformers takes another way
                 ids = IDS[:, :length].contiguous()
                 assert torch.equal(logits(compiled, ids), logits(model, ids))
     assert torch.equal(logits(compiled), before)
