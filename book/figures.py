@@ -1,7 +1,6 @@
 """Every picture of the book, drawn from rope_ref while it is built."""
 
 import io
-from collections.abc import Callable
 
 import matplotlib
 import numpy as np
@@ -11,13 +10,16 @@ from numpy.typing import NDArray
 
 from rope_ref import rotation, variants
 from rope_ref.conformance.samples import KINDS, MEASURED
+from rope_ref.conformance.samples import rope as sample
 from rope_ref.exactness import UNIT, budget
 from rope_ref.rope import Rope
+from rope_ref.variants import CATALOGUE
 
 Array = NDArray[np.float64]
 INK, COLOURS = "#7a7f87", ("#2a7fb8", "#d1632a", "#5b9a3c", "#8e5bb0")
-matplotlib.rcParams |= {"svg.hashsalt": "rope", "svg.fonttype": "path", "font.size": 9, "text.color": INK}
-matplotlib.rcParams |= {f"{part}.color": INK for part in ("xtick", "ytick")} | {"axes.labelcolor": INK}
+STYLE = {"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "rope", "svg.fonttype": "none"} | {
+    f"{part}color": INK for part in ("text.", "xtick.", "ytick.", "axes.label")
+}
 
 
 def svg(figure: Figure) -> str:
@@ -25,6 +27,7 @@ def svg(figure: Figure) -> str:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(INK)
+        axes.minorticks_off()
         axes.grid(alpha=0.2)
         axes.title.set_color(INK)
         if axes.get_legend_handles_labels()[1]:
@@ -49,7 +52,7 @@ def variant(name: str, rope: Rope) -> str:
     theta = (rope.origin.given if rope.origin else {}).get("theta", 10000.0)
     plain = variants.default(2 * rope.pairs, theta).omega
     measured = KINDS.get(name) == MEASURED
-    distances = np.linspace(0, 2, 500) if measured else np.unique(np.geomspace(1, 32768, 900).astype(int)).astype(float)
+    distances = np.linspace(0, 2, 500) if measured else np.unique(np.geomspace(1, 32768, 600).astype(int)).astype(float)
     if not measured:
         waves.plot(2 * np.pi / plain, "--", color=INK, lw=1, label=f"unscaled, theta {theta:g}")
         score.plot(distances, decay(plain[:, None], distances)[0], "--", color=INK, lw=0.8)
@@ -114,4 +117,8 @@ def rotation_of_pairs() -> str:
     return svg(figure)
 
 
-FIGURES: dict[str, Callable[[], str]] = {"float32_angles": float32_angles, "rotation_of_pairs": rotation_of_pairs}
+def drawn() -> dict[str, str]:
+    """Every picture by its name."""
+    with matplotlib.rc_context(STYLE):
+        own = {"float32_angles": float32_angles(), "rotation_of_pairs": rotation_of_pairs()}
+        return own | {name: variant(name, sample(name)) for name in CATALOGUE}

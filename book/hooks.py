@@ -12,7 +12,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from book import examples, figures, links, prose, tables, variants
-from rope_ref.conformance.samples import rope
 from rope_ref.variants import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
@@ -45,8 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {f"variants/{name}.md": variants.page(name) for name in CATALOGUE}
     made |= {"variants/index.md": variants.overview(), "explorer/tables.js": tables.script()}
     made |= {page: (ROOT / path).read_text() for path, page in INCLUDED.items()}
-    made |= {f"figures/{name}.svg": draw() for name, draw in figures.FIGURES.items()}
-    made |= {f"figures/{name}.svg": figures.variant(name, rope(name)) for name in CATALOGUE}
+    made |= {f"figures/{name}.svg": picture for name, picture in figures.drawn().items()}
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     texts = {file.src_uri: file.content_string for file in files.documentation_pages()}
@@ -79,7 +77,8 @@ def on_post_build(config: MkDocsConfig) -> None:
 def source(path: str) -> str:
     """A page that shows a file of the repository."""
     kind = {".py": "python", ".h": "c"}.get(Path(path).suffix, Path(path).suffix[1:])
-    return f"---\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n~~~~~~ {{.{kind} linenums=1}}\n{(ROOT / path).read_text().rstrip()}\n~~~~~~\n"
+    code = (ROOT / path).read_text().rstrip()
+    return f"---\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n~~~~~~ {{.{kind} linenums=1}}\n{code}\n~~~~~~\n"
 
 
 def _home(name: str) -> Path:

@@ -8,6 +8,8 @@ from typing import Any
 
 from rope_ref.conformance import Implementation
 
+Make = Callable[[bool], tuple[Implementation, Any]]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -16,7 +18,7 @@ class Case:
     name: str
     link: str
     bug: str
-    make: Callable[[bool], tuple[Implementation, Any]]
+    make: Make
 
     @property
     def address(self) -> str:
@@ -28,17 +30,17 @@ class Case:
 CASES: list[Case] = []
 
 
-def case(link, bug):
+def case(link: str, bug: str) -> Callable[[Make], Make]:
     """Register a function broken -> (Implementation, rope): link is "owner/repo#number" or "owner/repo@commit"."""
 
-    def register(function):
+    def register(function: Make) -> Make:
         CASES.append(Case(name=function.__name__, link=link, bug=bug, make=function))
         return function
 
     return register
 
 
-def load():
+def load() -> list[Case]:
     """Every case of this package."""
     package = importlib.import_module("tests.wrong")
     for module in pkgutil.iter_modules(package.__path__):
