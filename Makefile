@@ -1,9 +1,9 @@
-.PHONY: help install docs demo test coverage bench differences peers lint clean
+.PHONY: help install demo test coverage bench differences peers cases package oldest release models bench-gpu docs mutants lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
 help: ## print the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv, pinned by constraints.txt"
@@ -25,23 +25,56 @@ coverage: .venv/installed ## the same, with lines covered
 bench: .venv/installed ## speed of the kernels against memory and eager formulas
 	@$(BIN)/python -m benchmarks.speed
 
+models: .venv/installed ## models of transformers, patched: tokens per second, share of rotation (half an hour)
+	@$(BIN)/python -m benchmarks.models
+
+bench-gpu: .venv/installed ## speed of the CUDA kernels against a copy and others, where there is a GPU
+	@$(BIN)/python -m benchmarks.gpu
+
 differences: .venv/installed ## measure what docs/differences.md says
 	@$(BIN)/python -m benchmarks.differences
 
 peers: .venv/installed ## who agrees with whom: docs/peers.md
 	@$(BIN)/python -m tests.peers
 
+cases: .venv/installed ## real bugs, and what the kit calls them: docs/cases.md
+	@$(BIN)/python -m tests.wrong
+
+mutants: .venv/installed ## faults in our own code that the kit finds: docs/mutants.md
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	@$(BIN)/python -m tests.mutants
+
 lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: .venv/docs ## the book, with every example executed: site/index.html
+package: .venv/installed ## build wheel and sdist, install the wheel into an empty environment and try it there
+	rm -rf dist build/empty
+	$(BIN)/pip wheel -q --no-deps -w dist .
+	$(BIN)/python -c "import hatchling" 2>/dev/null || $(BIN)/pip install -q hatchling
+	$(BIN)/python -m hatchling build -t sdist
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/pip install -q dist/*.whl
+	cd build && empty/bin/python ../tests/smoke.py
+
+OLDEST = numpy==1.26.4 numba==0.60.0
+
+oldest: ## the specification and the kernels with the oldest NumPy and Numba there may be
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/pip install -q $(OLDEST) pytest hypothesis safetensors rich ml_dtypes -e .
+	build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/oldest.py rope_ref numba_kernels
+
+release: ## tag the version of pyproject.toml; refuses a tree that is dirty, fails, or lacks a line in CHANGELOG.md
+	@test -z "$$(git status --porcelain)" || { echo "the tree is not clean: commit or stash first"; exit 1; }
+	@version=$$($(PYTHON) -c "import tomllib; print(tomllib.load(open('pyproject.toml', 'rb'))['project']['version'])"); \
+	grep -q "^## $$version, 20" CHANGELOG.md || { echo "CHANGELOG.md has no dated line for $$version"; exit 1; }; \
+	! git rev-parse -q --verify "refs/tags/v$$version" >/dev/null || { echo "v$$version is tagged already"; exit 1; }
+	$(MAKE) lint test package
+	git tag -a "v$$($(PYTHON) -c "import tomllib; print(tomllib.load(open('pyproject.toml', 'rb'))['project']['version'])")" -m "release"
+
+docs: .venv/installed ## the book, with every example executed: site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-.venv/docs: .venv/installed
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	@touch $@
-
 clean: ## remove .venv and what tools left
-	rm -rf .venv site .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf .venv build dist site .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

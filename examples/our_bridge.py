@@ -6,27 +6,38 @@
 import torch
 
 import rope_ref as rr
+from examples.our_bridge_ways import EXACT as TAKES
+from examples.our_bridge_ways import (
+    FLOAT32,
+    axial,
+    cached,
+    embedding,
+    functions,
+    in_runs,
+    magnitudes,
+    queries_and_keys,
+    ways,
+)
 from rope_ref.conformance import Implementation
 from torch_bridge import RotaryEmbedding, apply_rotary_emb, rotate
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-TAKES = dict(arrays="torch", dtypes=DTYPES, angle="exact", negative=True, fractional=True, strided=True)
 
-
-def tensors(rope):
+def tensors(rope, more=False):
     """The function, over tables of the specification."""
 
-    def apply(x, positions):
-        tables = (torch.from_numpy(t) for t in rr.tables(rope, positions.numpy()))
+    def tables(positions):
         many = positions.ndim > (1 if rope.axes is None else 2)
-        cos, sin = (t[:, None] if many else t for t in tables)
-        return rotate(x, cos, sin, pairing=rope.pairing, start=rope.start)
+        made = (torch.from_numpy(t) for t in rr.tables(rope, positions.numpy()))
+        return [t[:, None] if many else t for t in made]
+
+    def apply(x, positions):
+        return rotate(x, *tables(positions), pairing=rope.pairing, start=rope.start)
 
     def grad(x, positions, upstream):
         x = x.detach().requires_grad_()
         return torch.autograd.grad(apply(x, positions), x, upstream)[0]
 
-    return Implementation(apply=apply, grad=grad, rows=True, **TAKES)
+    return Implementation(apply=apply, grad=grad, rows=True, paths=ways(rope, tables) if more else {}, **TAKES)
 
 
 def module():
@@ -38,26 +49,16 @@ def call(module, x, positions):
     return apply_rotary_emb(module(positions), x)
 
 
-def by_runs():
-    """apply(x, positions) through offsets: one call for every run of tokens one behind the other."""
-    held = module()
-
-    def apply(x, positions):
-        cuts = (torch.nonzero(positions.diff() != 1).flatten() + 1).tolist()
-        bounds = [0, *cuts, len(positions)]
-        return torch.cat([
-            held.rotate_queries_or_keys(x[..., a:b, :], offset=positions[a].item())
-            for a, b in zip(bounds, bounds[1:], strict=False)
-        ], -2)  # fmt: skip
-
-    return apply
-
-
 def offsets():
     """The module through offsets, its tables kept from call to call."""
     held = module()
+
+    def make():
+        own = module()
+        return in_runs(lambda x, offset: own.rotate_queries_or_keys(x, offset=offset))
+
     return Implementation(
-        decode=lambda x, offset: held.rotate_queries_or_keys(x, offset=offset), make=by_runs, rows=False, **TAKES
+        decode=lambda x, offset: held.rotate_queries_or_keys(x, offset=offset), make=make, rows=False, **TAKES
     )
 
 
@@ -73,6 +74,37 @@ ROPES = {
 CHECKS = {name: (tensors(each), each) for name, each in ROPES.items()} | {
     "RotaryEmbedding": (offsets(), INTERLEAVED),
     "RotaryEmbedding by angles": (
-        Implementation(module=module, call=call, rows=False, **TAKES | {"angle": "float32"}), INTERLEAVED
+        Implementation(module=module, call=call, rows=False, **FLOAT32), INTERLEAVED
     ),
+}  # fmt: skip
+# what takes longer, and adds nothing unless the bridge is changed
+PART = rr.Rope(40, rotary_dim=20, start=8, pairing="interleaved")
+FREQUENCIES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.01, 0.001)
+XPOS, XPOS_ROPE = {"dim": 64, "use_xpos": True}, rr.variants.xpos(64, pairing="interleaved")
+WAYS = {
+    **{f"all ways, {each.pairing}": (tensors(each, more=True), each) for each in (
+        rr.Rope(22, rotary_dim=18, start=3), rr.Rope(22, rotary_dim=18, start=1, pairing="interleaved")
+    )},
+    "functions": (functions(PART), PART),
+    "uncached": (embedding(dim=64, cache_if_possible=False), INTERLEAVED),
+    "few cached": (embedding(more=True, dim=64, cache_max_seq_len=100), INTERLEAVED),
+    "learned": (embedding(angle="float32", dim=64, learned_freq=True), INTERLEAVED),
+    "tokens first": (embedding("bshd", dim=64, seq_before_head_dim=True), INTERLEAVED),
+    "interpolated": (
+        embedding(dim=64, interpolate_factor=8.0), rr.variants.linear(64, 8.0, pairing="interleaved")
+    ),
+    "ntk": (embedding(dim=64, theta_rescale_factor=8.0), rr.variants.ntk(64, 8.0, pairing="interleaved")),
+    "pixel": (embedding(dim=32, freqs_for="pixel"), rr.variants.pixel(64, rotary_dim=32, pairing="interleaved")),
+    "constant": (
+        embedding(dim=32, freqs_for="constant", num_freqs=16), rr.variants.constant(64, 16, pairing="interleaved")
+    ),
+    "custom": (
+        embedding(dim=16, custom_freqs=torch.tensor(FREQUENCIES, dtype=torch.float64)),
+        rr.variants.custom(64, FREQUENCIES, pairing="interleaved"),
+    ),
+    "axial": (axial(160, 64), rr.variants.axial(64, (32, 32), pairing="interleaved")),
+    "cached keys": (cached(dim=64), INTERLEAVED),
+    "cached keys of xPos": (cached(**XPOS), XPOS_ROPE),
+    "scores of xPos": (queries_and_keys(**XPOS), XPOS_ROPE),
+    "magnitudes of xPos": (magnitudes(**XPOS), XPOS_ROPE),
 }  # fmt: skip

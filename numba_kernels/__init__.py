@@ -8,6 +8,9 @@ Read in this order:
 4. ``plan``     which loops fit which strides
 5. ``threads``  how work is split
 6. ``layout``   checks, strides, dtypes: `rotate`
+
+On CUDA devices the same is done by ``cuda``, a package that is loaded when it is asked for. ``arithmetic``
+is what ``pair`` says, in Python that both targets compile.
 """
 
 from numba_kernels.layout import rotate

@@ -3,7 +3,7 @@
 import math
 from functools import lru_cache, reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ class Axis(NamedTuple):
     place: int
 
 
+A = TypeVar("A", bound=Any)  # a tuple like Axis: a size, then steps, those of x first
+
+
 class Plan(NamedTuple):
     """The array that the loops read and its address; the offsets (x, out, table, index) to start them at."""
 
@@ -50,21 +53,12 @@ def make(
     index          shape and steps of the row numbers, if rows are gathered
     """
     pairs, lead = cos[-1], shape[:-1]
-    if pairing not in PAIRINGS:
-        raise ValueError(f"pairing is {pairing!r}; expected one of {', '.join(map(repr, PAIRINGS))}")
-    if out_shape != shape:
-        raise ValueError(f"out has shape {out_shape}; expected {shape}, as x")
-    if sin != cos:
-        raise ValueError(f"sin has shape {sin}; expected that of cos, {cos}")
-    if start < 0 or start + 2 * pairs > shape[-1]:
-        raise ValueError(f"start is {start} with {pairs} pairs; expected a range within {shape[-1]} channels")
-    if index is not None and len(cos) != 2:
-        raise ValueError(f"cos has shape {cos}; expected (rows, pairs) where positions are given")
+    check(pairing, start, shape, out_shape, cos, sin, index is not None)
     none = (0,) * len(lead)
-    steps = _spread("cos", cos[:-1], table[:-1], lead) if index is None else none
-    places = none if index is None else _spread("positions", *index, lead)
+    steps = spread("cos", cos[:-1], table[:-1], lead) if index is None else none
+    places = none if index is None else spread("positions", *index, lead)
     axes = [Axis(*a) for a in zip(lead, x[:-1], out[:-1], steps, places, strict=True) if a[0] != 1]
-    own, shared = _merged([a for a in axes if a.table or a.place]), _merged([a for a in axes if not a.table | a.place])
+    own, shared = merged([a for a in axes if a.table or a.place]), merged([a for a in axes if not a.table | a.place])
     if math.prod(a.size for a in own) < 16 and len(own) < 2 and shared:  # too few items to split: share one out
         own = [shared.pop(0), *own]
     extra = own[:-2] + shared[:-2]
@@ -93,7 +87,21 @@ def make(
     return Plan(words, words.ctypes.data, tuple(starts), m0.size * m1.size, math.prod(shape))
 
 
-def _spread(name: str, shape: Ints, steps: Ints, lead: Ints) -> Ints:
+def check(pairing: str, start: int, shape: Ints, out_shape: Ints, cos: Ints, sin: Ints, gathers: bool) -> None:
+    """Raise ValueError where x, out and tables of these shapes do not fit."""
+    if pairing not in PAIRINGS:
+        raise ValueError(f"pairing is {pairing!r}; expected one of {', '.join(map(repr, PAIRINGS))}")
+    if out_shape != shape:
+        raise ValueError(f"out has shape {out_shape}; expected {shape}, as x")
+    if sin != cos:
+        raise ValueError(f"sin has shape {sin}; expected that of cos, {cos}")
+    if start < 0 or start + 2 * cos[-1] > shape[-1]:
+        raise ValueError(f"start is {start} with {cos[-1]} pairs; expected a range within {shape[-1]} channels")
+    if gathers and len(cos) != 2:
+        raise ValueError(f"cos has shape {cos}; expected (rows, pairs) where positions are given")
+
+
+def spread(name: str, shape: Ints, steps: Ints, lead: Ints) -> Ints:
     """The steps of an array of this shape along axes `lead` by NumPy's rules of broadcasting."""
     new = len(lead) - len(shape)
     if new < 0 or any(n not in (1, size) for n, size in zip(shape, lead[new:], strict=True)):
@@ -101,13 +109,13 @@ def _spread(name: str, shape: Ints, steps: Ints, lead: Ints) -> Ints:
     return (0,) * new + tuple(step if n > 1 else 0 for n, step in zip(shape, steps, strict=True))
 
 
-def _merged(axes: list[Axis]) -> list[Axis]:
+def merged(axes: list[A]) -> list[A]:
     """The axes from the widest step to the narrowest; two that continue each other become one."""
-    result: list[Axis] = []
+    result: list[A] = []
     for axis in sorted(axes, key=lambda a: -abs(a.x)):
         outer = result[-1] if result else None
         if outer and all(o == i * axis.size for o, i in zip(outer[1:], axis[1:], strict=True)):
-            result[-1] = Axis(outer.size * axis.size, *axis[1:])
+            result[-1] = axis._replace(size=outer.size * axis.size)
         else:
             result.append(axis)
     return result

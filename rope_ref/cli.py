@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
                                                 what is wrong with an implementation
   rope-ref vectors golden                       right answers in files, for tests in any language
+  rope-ref generate path/to/model               its tokens per second, before and after it is patched
 
 exit status: 0 done, 1 an implementation that does not conform, 2 wrong usage or a config that is not understood
 """
@@ -79,7 +80,17 @@ def parser() -> argparse.ArgumentParser:
     vectors = commands.add_parser("vectors", help="write inputs, right answers and bounds, for tests in any language")
     vectors.add_argument("directory", metavar="DIR", help="the folder to write them to")
     vectors.set_defaults(run=run_vectors)
+    add_generate(commands.add_parser("generate", help="a transformers model's speed before and after it is patched"))
     return top
+
+
+def add_generate(one: argparse.ArgumentParser) -> None:
+    one.add_argument("folder", nargs="?", metavar="FOLDER", help="where a model was saved; by default a small one")
+    one.add_argument("--prompt", help="text to go on from (needs the folder's tokenizer)")
+    one.add_argument("--tokens", type=int, default=64, metavar="N", help="how many to generate (default: %(default)s)")
+    one.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
+                     help="default: %(default)s")  # fmt: skip
+    one.set_defaults(run=run_generate)
 
 
 def add_check(one: argparse.ArgumentParser) -> None:
@@ -138,6 +149,12 @@ def run_vectors(given: argparse.Namespace) -> int:
         from rope_ref.conformance.vectors import write
     write(given.directory)
     return 0
+
+
+def run_generate(given: argparse.Namespace) -> int:
+    with extra("models"):
+        from torch_bridge.generate import run
+    return run(given)
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ def budget(
         (|a c| + |b s|) ((1 + u_table)(1 + u_arithmetic)^2 (1 + u_store) - 1)
 
     plus `angle`, the error of the angle in radians (one number, or one for each of `angles`), times
-    m |(a, b)|, since a rotation by d moves a vector by at most |d| of its length; plus half the
-    smallest number where the result or a product is subnormal.
+    m |(a, b)|, since a rotation by d moves a vector by at most |d| of its length, with the same roundings
+    on top; plus half the smallest number where the result, a product or a table is subnormal.
     """
     x = np.abs(np.asarray(x, np.float64))
     cos, sin = (aligned(np.abs(t), x, rope) for t in tables(rope, positions))
@@ -31,8 +31,9 @@ def budget(
     a, b = x[..., first], x[..., second]
     # float64 tables are themselves off by a few roundings of cos, sin and their magnitude
     growth = (1 + UNIT[table]) * (1 + UNIT[arithmetic]) ** 2 * (1 + UNIT[store]) * (1 + 4 * UNIT["float64"]) - 1
-    turned = aligned(np.abs(np.asarray(angle, np.float64)), x, rope) * np.hypot(a, b) * np.hypot(cos, sin)
-    floor = SMALLEST[store] + 3 * SMALLEST[arithmetic]
+    off = aligned(np.abs(np.asarray(angle, np.float64)), x, rope)
+    turned = off * np.hypot(a, b) * np.hypot(cos, sin) * (1 + growth)
+    floor = SMALLEST[store] + 3 * SMALLEST[arithmetic] + (a + b) * SMALLEST[table] / 2
     bound = np.zeros_like(x)
     bound[..., first] = (a * cos + b * sin) * growth + turned + floor
     bound[..., second] = (a * sin + b * cos) * growth + turned + floor

@@ -1,5 +1,7 @@
 """The specification, the kernels and the bridge behind one call."""
 
+import os
+
 import numpy as np
 import torch
 
@@ -18,6 +20,14 @@ def kernels(x, positions, rope, dtype, inverse=False):
     cos, sin = tables(rope, positions, dtype, inverse)
     y = nk.rotate(stored(x, dtype), cos, sin, pairing=rope.pairing, start=rope.start, inverse=inverse)
     return value(y, dtype)
+
+
+def on_simulator(x, positions, rope, dtype, inverse=False):
+    import numba_kernels.cuda as nc
+    from tests.simulator.device import Device
+
+    arrays = [Device(a) for a in (stored(x, dtype), *tables(rope, positions, dtype, inverse))]
+    return value(nc.rotate(*arrays, pairing=rope.pairing, start=rope.start, inverse=inverse).copy_to_host(), dtype)
 
 
 def on_torch(turn):
@@ -42,4 +52,6 @@ BACKENDS = {
     "bridge": on_torch(lambda t, c, s, pairing, start: bridge.rotate(t, c, s, pairing=pairing, start=start)),
     "bridge in plain torch": on_torch(bridge.plain),
 }
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":  # Numba reads it once: test_cuda starts such a process
+    BACKENDS["cuda simulator"] = on_simulator
 CASES = [(name, dtype) for name in BACKENDS for dtype in (["float64"] if name == "spec" else DTYPES)]

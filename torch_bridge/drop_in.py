@@ -100,21 +100,45 @@ class RotaryEmbedding(nn.Module):
 
     def _omega(self, device: torch.device) -> Tensor:
         """Frequencies in force: the exact ones wherever `freqs` still is what they round to."""
+        if hasattr(self.freqs, "device_mesh"):
+            raise ValueError(
+                "freqs are a DTensor, of which FSDP gathers the whole in forward alone; expected a call from within a "
+                "module under fully_shard, or register_fsdp_forward_method for the method that is called"
+            )
+        if self.freqs.requires_grad and self.freqs.dtype in HALVES:
+            raise ValueError(
+                f"freqs are {self.freqs.dtype}, which rounds what is learned; expected float32 or float64: under mixed "
+                f"precision, give this module to fully_shard by itself, with no param_dtype"
+            )
         if self.freqs.requires_grad or self.freqs.shape != self._exact.shape:
             return self.freqs.to(device, wide(device))
         freqs, exact = self.freqs.detach().to(device, wide(device)), self._exact.to(device, wide(device))
-        return torch.where((freqs == exact) | (freqs == exact.float()), exact, freqs)
+        rounded = exact.to(self.freqs.dtype)  # a half type under FSDP's mixed precision
+        return torch.where((freqs == exact) | (freqs == exact.float()) | (freqs == rounded), exact, freqs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
         """Move with the module; never round frequencies to a half type, never leave them uninitialised."""
-        before = self.freqs.detach()
+        before, sharded = self.freqs.detach(), hasattr(self.freqs, "device_mesh")
         super()._apply(fn, recurse)
         dtype = before.dtype if self.freqs.dtype in HALVES else self.freqs.dtype
-        if before.is_meta:
-            before = self._exact
-        if dtype != self.freqs.dtype or not self.freqs.requires_grad:
-            self.freqs.data = before.to(self.device, dtype)
+        lost = before.is_meta
+        if lost:
+            before = self._exact_shard() if sharded else self._exact
+        if lost or dtype != self.freqs.dtype or not self.freqs.requires_grad:
+            before = before.to(self.device, dtype)
+            if sharded:  # setting .data leaves the memory of a DTensor as it is
+                self.freqs = nn.Parameter(before, self.freqs.requires_grad)
+            else:
+                self.freqs.data = before
         return self
+
+    def _exact_shard(self) -> Tensor:
+        """The exact frequencies, split as `freqs` is."""
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(self.freqs, DTensor)
+        exact = self._exact.to(self.device)
+        return distribute_tensor(exact, self.freqs.device_mesh, self.freqs.placements, src_data_rank=None)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """A half-precision checkpoint of the frequencies in force leaves those in force."""

@@ -52,7 +52,7 @@ def apply_rotary_emb(
     if width % 2 or start_index < 0 or stop > t.shape[-1]:
         raise ValueError(f"freqs turn channels {start_index} to {stop}; expected an even range of {t.shape[-1]}")
     angle = freqs.to(wide(t.device))
-    if takes_kernel(t) and takes_kernel(freqs) and not freqs.requires_grad:
+    if t.is_cpu and takes_kernel(t) and takes_kernel(freqs) and not freqs.requires_grad:
         even, odd = angle[..., ::2], angle[..., 1::2]
         if torch.equal(even, odd):
             return turn(t, *tables(even, t.dtype), scale, start_index)

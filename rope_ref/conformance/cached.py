@@ -1,7 +1,8 @@
 """Keys in a cache: appended, evicted, shifted."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 from rope_ref.conformance.arrays import Array, numbers
 from rope_ref.conformance.calling import Failed
-from rope_ref.conformance.contract import trained_length
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.model import computed
 from rope_ref.conformance.mutations.rules import rule
@@ -24,108 +24,128 @@ from rope_ref.rope import Rope
 def cached(subject: Subject, way: str, case: Case) -> Trial:
     """Append, sometimes evict or shift, and score: as a fresh sequence would be."""
     one, rope = subject.implementation, subject.rope_for(case[-1])
+    held = Held(subject, case)
     try:
-        held = subject.call(one.cache)
-        keys: list[tuple[Probe, int]] = []  # (probe, index in it) of each key held
-        offset, happened = 0, []
+        cache = subject.call(one.cache)
         for step, probe in enumerate(case):
-            subject.call(held.append, subject.laid(probe.x(rope.head_dim, rope.axes), probe.dtype))
-            keys += [(probe, i) for i in range(probe.seq(rope.axes))]
-            happened.append(f"append {probe.seq(rope.axes)}")
-            if step == 0 and hasattr(held, "evict") and probe.before == (1,) and len(keys) > 2:
-                subject.call(held.evict, 1, 2)
-                del keys[1]
-                happened.append("evict 1 to 2")
-            if step == 0 and hasattr(held, "shift") and probe.before == (2,):
-                subject.call(held.shift, 3)
-                offset = 3
-                happened.append("shift by 3")
-            last = Probe(probe.batch, probe.heads, (len(keys) - 1 + offset,), dtype=probe.dtype, seed=99)
-            raw = subject.call(held.scores, subject.laid(last.x(rope.head_dim, rope.axes), probe.dtype))
+            subject.call(cache.append, subject.laid(probe.x(rope.head_dim, rope.axes), probe.dtype))
+            held.append(probe, probe.seq(rope.axes))
+            if step == 0 and hasattr(cache, "evict") and probe.before == (1,) and len(held.keys) > 2:
+                subject.call(cache.evict, 1, 2)
+                held.evict(1, 2)
+            if step == 0 and hasattr(cache, "shift") and probe.before == (2,):
+                subject.call(cache.shift, 3)
+                held.shift(3)
+            raw = subject.call(cache.scores, subject.laid(held.q.x(rope.head_dim, rope.axes), probe.dtype))
             found = subject.call(numbers, raw)
-            deviation, told = _judge(subject, found, last, keys, offset, case)
+            right, bound = held.scores(held.places[-1], held.places)
+            if found.shape != right.shape:
+                return failed(Failed(f"returned shape {found.shape}; expected {right.shape}"))
+            deviation = compared(found, right, bound)
             if deviation is not None:
-                bug, text = told
-                return Trial(deviation, (), bug or "KVROT", f"after {', '.join(happened)}: {text or deviation.text}")
-    except Failed as error:
-        return failed(error)
-    except AttributeError as error:
+                return Trial(deviation, tell=partial(held.why, found, deviation))
+    except (Failed, AttributeError) as error:
         return failed(error)
     return Trial(None)
 
 
-def _judge(
-    subject: Subject, found: Array, q: Probe, keys: list[tuple[Probe, int]], offset: int, case: Case
-) -> tuple[Deviation | None, tuple[str, str]]:
-    count = len(keys)
-    length = int(q.where.max()) + 1
-    rope = subject.rope_for(q, length=length) if callable(subject.ropes) else subject.rope
-    x = np.concatenate([p.x(rope.head_dim, rope.axes)[:, :, i : i + 1] for p, i in keys], 2)
+@dataclass
+class Held:
+    """What a cache should hold: (probe, index in it) of each key, and how far all were shifted."""
 
-    def expected(
-        q_place: float, places: Array, ropes: Callable[[int], Rope] = lambda i: rope, scaled: bool = True
+    subject: Subject
+    case: Case
+    keys: list[tuple[Probe, int]] = field(default_factory=list)
+    offset: int = 0
+    happened: list[str] = field(default_factory=list)
+
+    def append(self, probe: Probe, count: int) -> None:
+        self.keys += [(probe, i) for i in range(count)]
+        self.happened.append(f"append {count}")
+
+    def evict(self, start: int, stop: int) -> None:
+        del self.keys[start:stop]
+        self.happened.append(f"evict {start} to {stop}")
+
+    def shift(self, by: int) -> None:
+        self.offset += by
+        self.happened.append(f"shift by {by}")
+
+    @property
+    def places(self) -> Array:
+        return np.arange(len(self.keys), dtype=np.float64) + self.offset
+
+    @property
+    def q(self) -> Probe:
+        """The query, at the last of the keys."""
+        first = self.case[0]
+        return Probe(first.batch, first.heads, (int(self.places[-1]),), dtype=first.dtype, seed=99)
+
+    @property
+    def rope(self) -> Rope:
+        return self.subject.rope_for(self.q)
+
+    def scores(
+        self, q_place: float, places: Array, ropes: Sequence[Rope] | None = None, scaled: bool = True
     ) -> tuple[Array, Array]:
-        q_rope = ropes(count - 1)
-        a, a_bound = computed(replace(q, positions=(float(q_place),), position_dtype="float64"), q_rope,
-                              subject.exactness(q.dtype))  # fmt: skip
-        parts, owns = [], [ropes(i) for i in range(count)]
+        """logit_scale <q', k'> with the query and the keys at these places, and its bound."""
+        subject, q, rope = self.subject, self.q, self.rope
+        owns, exact = ropes or [rope] * len(self.keys), subject.exactness(q.dtype)
+        x = np.concatenate([p.x(rope.head_dim, rope.axes)[:, :, i : i + 1] for p, i in self.keys], 2)
+        a, a_bound = computed(replace(q, positions=(float(q_place),), position_dtype="float64"), owns[-1], exact)
+        parts = []
         for begin, end in runs(owns):
-            one = Probe(q.batch, q.heads, tuple(places[begin:end].tolist()), dtype=q.dtype, position_dtype="float64")
+            one = replace(q, positions=tuple(places[begin:end].tolist()), position_dtype="float64")
             own = owns[begin].keys if scaled else replace(owns[begin], xpos=None)
-            parts.append(computed(one, own, subject.exactness(q.dtype), (), x[:, :, begin:end]))
+            parts.append(computed(one, own, exact, (), x[:, :, begin:end]))
         b, b_bound = (np.concatenate([part[j] for part in parts], 2).swapaxes(-1, -2) for j in (0, 1))
         unit = (rope.head_dim + 2) * 2.0**-24
         bound = np.abs(a) @ b_bound + a_bound @ (np.abs(b) + b_bound) + unit * (np.abs(a) @ np.abs(b))
         scale = scale_of(subject)
         return scale * (a @ b), abs(scale) * 2 * bound
 
-    places = np.arange(count, dtype=np.float64) + offset
-    right, bound = expected(places[-1], places)
-    if found.shape != right.shape:
-        return Deviation(f"returned shape {found.shape}; expected {right.shape}"), ("KVROT", "")
-    deviation = compared(found, right, bound)
-    if deviation is None:
-        return None, ("", "")
-    appended = np.cumsum([p.seq(rope.axes) for p in case])
-    begins = np.concatenate([[0], appended])
-    came = np.array([case.index(p) for p, _ in keys])  # with which call
-    own = np.array([i for _, i in keys], float)
-    original = begins[came] + own
-    steps = came.max() + 1 - came
-    tried = {
-        "every key and the query stand at 0": (0.0, places * 0),
-        "keys stand at 0": (places[-1], places * 0),
-        "the query stands at 0": (0.0, places),
-        "keys stand where they were when their own call began at 0": (places[-1], own),
-        "keys keep the rotation of where they were": (places[-1], original),
-        "keys and query keep the rotation of where they were": (original[-1], original),
-        "cached keys are turned again at every step": (
-            places[-1], places * steps,
-        ),
-        "keys are turned twice": (places[-1], places * 2),
-        "the query stands one too far": (places[-1] + 1, places),
-        "the query stands one too near": (places[-1] - 1, places),
-        "keys stand one too far": (places[-1], places + 1),
-        "shifting does not move the keys": (places[-1], places - offset),
-        "shifting does not move the query": (places[-1] - offset, places),
-        "keys are moved the wrong way": (places[-1], places - 2 * offset),
-    }  # fmt: skip
-    for text, (q_place, key_places) in tried.items():
-        if compared(found, *expected(q_place, np.asarray(key_places))) is None:
-            return deviation, ("KVROT", text)
-    if rope.xpos is not None and compared(found, *expected(places[-1], places, scaled=False)) is None:
-        return deviation, ("XPOS", "cached keys are not scaled")
-    if callable(subject.ropes):
-        ends = [int(appended[h]) for h in came]
-        chunked = expected(places[-1], places, lambda i: subject.rope_for(q, length=ends[i]))
-        if compared(found, *chunked) is None:
-            return deviation, (rule(rope) or "LONG", "each key turns by the Rope of the length at which it came")
-    if rope.xpos is not None:
-        return deviation, ("XPOS", "scores of cached keys are not those of a whole sequence")
-    return deviation, ("KVROT", "")
+    def why(self, found: Array, deviation: Deviation) -> tuple[str, str]:
+        """The class and the words of what explains wrong scores."""
+        bug, text = self.explained(found)
+        return bug, f"after {', '.join(self.happened)}: {text or deviation.text}"
+
+    def explained(self, found: Array) -> tuple[str, str]:
+        rope, places = self.rope, self.places
+        ends = np.cumsum([p.seq(rope.axes) for p in self.case])
+        came = np.array([self.case.index(p) for p, _ in self.keys])  # with which call
+        own = np.array([i for _, i in self.keys], float)
+        first = np.concatenate([[0], ends])[came] + own  # where they stood when they came
+        q, offset, steps = places[-1], self.offset, came.max() + 1 - came
+        tried = {
+            "every key and the query stand at 0": (0.0, places * 0),
+            "keys stand at 0": (q, places * 0),
+            "the query stands at 0": (0.0, places),
+            "keys stand where they were when their own call began at 0": (q, own),
+            "keys keep the rotation of where they were": (q, first),
+            "keys and query keep the rotation of where they were": (first[-1], first),
+            "cached keys are turned again at every step": (q, places * steps),
+            "keys are turned twice": (q, places * 2),
+            "the query stands one too far": (q + 1, places),
+            "the query stands one too near": (q - 1, places),
+            "keys stand one too far": (q, places + 1),
+            "shifting does not move the keys": (q, places - offset),
+            "shifting does not move the query": (q - offset, places),
+            "keys are moved the wrong way": (q, places - 2 * offset),
+        }
+        for text, (q_place, key_places) in tried.items():
+            if compared(found, *self.scores(q_place, key_places)) is None:
+                return "KVROT", text
+        if rope.xpos is not None:
+            unscaled = compared(found, *self.scores(q, places, scaled=False)) is None
+            return "XPOS", "cached keys are not scaled" if unscaled else ""
+        if callable(self.subject.ropes):
+            chunks = [self.subject.rope_for(self.q, length=int(ends[call])) for call in came]
+            if compared(found, *self.scores(q, places, chunks)) is None:
+                return rule(rope) or "LONG", "each key turns by the Rope of the length at which it came"
+        return "KVROT", ""
 
 
-def runs(ropes: list[Rope]) -> Iterator[tuple[int, int]]:
+def runs(ropes: Sequence[Rope]) -> Iterator[tuple[int, int]]:
     """Begin and end of stretches with the same Rope."""
     begin = 0
     for i in range(1, len(ropes) + 1):
@@ -137,7 +157,7 @@ def runs(ropes: list[Rope]) -> Iterator[tuple[int, int]]:
 def appends(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     axes, heads = subject.rope.axes, facts.heads[-1]
     sizes = [1, 1, 3, 5]
-    trained = trained_length(subject)
+    trained = subject.trained
     if trained is not None and trained < 2000:
         sizes += [trained - 2, trained // 2 + 1]
 

@@ -46,7 +46,10 @@ def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
     rope, probe = observation.rope, observation.probe
     made: list[tuple[str, str, Rope]] = []
     if subject.layered:
-        for k, other in enumerate(subject.ropes):  # type: ignore[arg-type]
+        listed: list[Rope] = list(subject.ropes)  # type: ignore[arg-type]
+        for by, words in ((1, "next"), (-1, "last")):
+            made.append(("LAYER", f"it turns as the {words} layer should", listed[(probe.layer + by) % len(listed)]))
+        for k, other in enumerate(listed):
             made.append(("LAYER", f"it turns by the Rope of layer {k}", other))
             factor = other.origin.given.get("factor") if other.origin else None
             if factor and rope.pairs:
@@ -61,6 +64,10 @@ def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
             "it turns as if the sequence were the first call": (probe.before or (probe.seq(rope.axes),))[0],
             "it turns as if the sequence ended before the call": max(sum(probe.before), 1),
         }
+        n = int(np.max(probe.where, initial=0)) + 1
+        for unit in (16, 64, 128, 256, 1024):
+            lengths[f"it turns as if lengths were rounded up to a multiple of {unit}"] = -(-n // unit) * unit
+        lengths["it turns as if lengths were rounded up to a power of two"] = 1 << (n - 1).bit_length()
         trained = rope.origin.given if rope.origin else {}
         for name in ("original_max_position_embeddings", "max_position_embeddings"):
             if name in trained:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from rope_ref.conformance.candidates import Observation, candidates
-from rope_ref.conformance.model import computed, lenient
+from rope_ref.conformance.model import Mutation, computed, lenient
 from rope_ref.conformance.probes import Probe
 from rope_ref.pairing import channels
 from rope_ref.rotation import angles
@@ -81,14 +81,14 @@ def where(seen: Sequence[Observation]) -> str:
     return ""
 
 
-def closest(seen: Sequence[Observation]) -> str:
+def closest(seen: Sequence[Observation], more: dict[str, Mutation]) -> str:
     """The one wrong that comes nearest, in words, where nothing explains the answers."""
     wrong = [o for o in seen if not o.right and np.isfinite(o.y).all()]
     if not wrong:
         return ""
     o = min(wrong, key=lambda o: o.y.size)
     distances = {}
-    for text, mutation in candidates(o.rope).items():
+    for text, mutation in (more | candidates(o.rope)).items():
         try:
             with np.errstate(all="ignore"):
                 y, _ = computed(o.probe, o.rope, lenient(o.probe.dtype), (mutation,))

@@ -47,13 +47,14 @@ def matches(observation: Observation, mutations: Sequence[Mutation], level: Accu
         return False
     if not np.isfinite(y).all() or differs(observation.y, y, bound) is not None:
         return False
-    if not mutations:
-        return True
-    # it must say more than that anything may come out: what is wrong must be wrong by more than this allows
-    right, allowed = computed(observation.probe, observation.rope, level)
-    error = np.abs(observation.y - right)
-    wrong = error > allowed
-    return not wrong.any() or bool(np.max(error[wrong] / bound[wrong]) > 2)
+    return True
+
+
+def tells(o: Observation, mutations: Sequence[Mutation], level: Accuracy) -> bool:
+    """Whether these wrongs say more than that anything may come out: the answer is further off than they allow."""
+    right, _ = computed(o.probe, o.rope, level)
+    _, bound = computed(o.probe, o.rope, level, mutations)
+    return bool(np.max(np.abs(o.y - right) / bound, initial=0.0) > 3)
 
 
 def diagnose(
@@ -94,7 +95,10 @@ def at_level(
     def holds(text: str, among: Iterable[Observation]) -> bool:
         return all(text in tables[id(o)] and fits(o, (*base, tables[id(o)][text]), level) for o in among)
 
-    covering = [text for text in plausible if holds(text, wrong)]
+    def telling(text: str) -> bool:
+        return any(tells(o, (*base, tables[id(o)][text]), level(o.probe.dtype)) for o in wrong)
+
+    covering = [text for text in plausible if holds(text, wrong) and telling(text)]
     for covers in ("all", "wrong ones"):
         for text in covering:
             # where a Rope does not know a wrong at all, as a layer without scaling, it is right as it is
@@ -129,6 +133,6 @@ def pair(
         if fits(wrong[0], (one, two), level) and all(
             one.text in tables[id(o)] and two.text in tables[id(o)]
             and fits(o, (tables[id(o)][one.text], tables[id(o)][two.text]), level) for o in wrong[1:]
-        ):  # fmt: skip
+        ) and tells(wrong[0], (one, two), level(wrong[0].probe.dtype)):  # fmt: skip
             return Diagnosis(f"{one.bug}+{two.bug}", f"{one.text}; and {two.text}", (one, two), "pair")
     return None

@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from rope_ref.conformance.candidates import Observation
+from rope_ref.conformance.candidates import Observation, extra
 from rope_ref.conformance.circumstances import by_angle, closest, passing_through, where
-from rope_ref.conformance.contract import trained_length
 from rope_ref.conformance.diagnosis import Diagnosis, coarse, diagnose, fits, sharp
 from rope_ref.conformance.falsify import Falsified
 from rope_ref.conformance.interview import Facts
-from rope_ref.conformance.model import Mutation, lenient
+from rope_ref.conformance.model import Mutation, computed, lenient
 from rope_ref.conformance.probes import Probe, sequence
 from rope_ref.conformance.properties import Property, observed
 from rope_ref.conformance.reading import Reading, read
 from rope_ref.conformance.report import Finding
 from rope_ref.conformance.snippet import snippet
 from rope_ref.conformance.subject import Deviation, Subject
+from rope_ref.pairing import channels
 
 SEARCH = {"quick": 2.0, "normal": 6.0, "deep": 60.0}  # seconds for two wrongs at once
 
@@ -54,6 +54,9 @@ class Findings:
         return deviation.text
 
     def explained(self, way: str, prop: Property, found: Falsified) -> str:
+        if found.trial.tell is not None:
+            bug, text = found.trial.tell()
+            found = found._replace(trial=found.trial._replace(bug=bug, text=text))
         deviation = found.trial.deviation
         assert deviation is not None
         refused = raised(deviation) and not found.trial.bug
@@ -89,7 +92,13 @@ class Findings:
         if beyond is not None:
             told = f"cos and sin are wrong for angles from {beyond:.4g} radians on, right below"
             return self.add(way, prop, found, "ANGDT", told)
-        near = closest(found.observations)
+        misread = self.misread()
+        if misread is not None and prop.bug == "UNKNOWN":
+            return self.add(way, prop, found, *misread)
+        drift = drifting(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
+        if drift is not None:
+            return self.add(way, prop, found, "ANGDT", drift)
+        near = closest(found.observations, self.more(found))
         bug = prop.bug
         if way == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
             bug, near = "NOOP", "part of out is not written"
@@ -98,7 +107,9 @@ class Findings:
 
     def diagnose(self, way: str, prop: Property, found: Falsified) -> Diagnosis | None:
         subject, seen = self.subject, found.observations
-        if prop.names == () or any(f.bug == "UNKNOWN" and f.way in ("apply", way) for f in self.findings):
+        if prop.names == () or any(
+            f.way in ("apply", way) and not f.details["explained"] for f in self.findings
+        ):
             return None  # what nothing explains may be behind this too
         everything = [*seen, *self.evidence.get(way, []), *self.at_other_lengths(way)]
         known = subject.mutations
@@ -122,7 +133,7 @@ class Findings:
 
     def at_other_lengths(self, way: str) -> list[Observation]:
         """Answers on both sides of the length at which the Rope changes, if it does."""
-        trained, axes = trained_length(self.subject), self.subject.rope.axes
+        trained, axes = self.subject.trained, self.subject.rope.axes
         if trained is None or way not in self.subject.ways():
             return []
         seen = []
@@ -131,6 +142,27 @@ class Findings:
             answer = self.subject.ask(way, probe)
             seen += observed(self.subject, probe, answer, self.subject.deviates(answer, probe))
         return seen
+
+    def more(self, found: Falsified) -> dict[str, Mutation]:
+        """The wrongs of other layers and lengths, for the smallest wrong answer."""
+        wrong = [o for o in found.observations if not o.right]
+        return extra(self.subject, min(wrong, key=lambda o: o.y.size)) if wrong else {}
+
+    def misread(self) -> tuple[str, str] | None:
+        """The class and the words, where the channels that turn are read off as others than they should be."""
+        rope, reading = self.subject.rope, self.reading
+        if reading is None or not len(reading.first):
+            return None
+        moving = (rope.omega != 0).reshape(rope.pairs, -1).any(-1) if rope.heads is None else np.ones(rope.pairs, bool)
+        first, second = (c[moving] for c in channels(rope.pairing, rope.pairs, rope.start))
+        pairs = set(zip(reading.first.tolist(), reading.second.tolist(), strict=True))
+        expected = set(zip(first.tolist(), second.tolist(), strict=True))
+        if len(pairs) != len(expected):
+            return "ROTDIM", f"{2 * len(pairs)} channels turn; expected {2 * len(expected)}"
+        if pairs != expected:
+            odd, usual = min(pairs - expected), min(expected - pairs)
+            return "LAYOUT", f"channels {odd[0]} and {odd[1]} turn together; expected pairs like {usual}"
+        return None
 
     def aliased(self, way: str, found: Falsified) -> str | None:
         """Two neighbouring positions that turn the same x alike, though nothing else explains why."""
@@ -224,6 +256,21 @@ class Findings:
         declared = self.subject.implementation.deviations
         accepted = finding.bug in declared or f"{finding.bug}:{finding.property}" in declared
         return replace(finding, severity="known") if accepted else finding
+
+
+def drifting(seen: Sequence[Observation]) -> str | None:
+    """In words, where answers are nearly right near 0 and drift off, little by little, as positions grow."""
+    finite = [o for o in seen if np.isfinite(o.y).all()]
+    errors = sorted((float(np.abs(o.probe.where).max(initial=0)), float(_error(o))) for o in finite)
+    near = [e for p, e in errors if p <= errors[len(errors) // 3][0]] if errors else []
+    far = [e for p, e in errors if p > 2 * errors[len(errors) // 3][0]] if errors else []
+    if not near or not far or not max(near) < 0.02 or not max(far) > 4 * max(near) or max(far) > 0.5:
+        return None
+    return f"angles lose digits as positions grow: an error of {max(near):.1g} near 0, of {max(far):.1g} further on"
+
+
+def _error(o: Observation) -> float:
+    return float(np.abs(o.y - computed(o.probe, o.rope, lenient(o.probe.dtype))[0]).max(initial=0))
 
 
 def less_exact(seen: Sequence[Observation], known: Sequence[Mutation]) -> tuple[str, str] | None:

@@ -48,7 +48,7 @@ class Implementation:
     layout            the axes of x: "bhsd", "bshd", packed "shd" (batch 1, positions (seq,)), flat "bs(hd)", ...
     heads             heads of x, where the implementation fixes them; (query heads, key heads) for apply_qk
     dtypes            those of x, of "float32", "bfloat16", "float16", "float64"
-    angle             "exact", "float32", or "recurrence": how angles are computed
+    angle             "exact"; "float32"; or "recurrence", float32 with inv_freq made by repeated multiplication
     table             the dtype to which cos and sin are rounded
     arithmetic        the dtype in which pairs are turned
     rows              whether positions may differ from row to row
@@ -56,7 +56,7 @@ class Implementation:
     fractional        whether positions may be floating-point numbers
     position_dtypes   integer dtypes that positions may have
     strided           whether x may be a view that is not contiguous
-    max_position      the first position that is beyond its range
+    max_position      the first position that is beyond its range; -max_position is too
     logit_scale       what scores are multiplied by; 1/sqrt(head_dim) unless given
     layers            number of layers that a session rotates with one counter; step(x, layer)
     order             how `shard` splits a sequence: "contiguous" or "zigzag"
@@ -102,4 +102,4 @@ class Implementation:
     layers: int = 1
     order: str = "contiguous"
     deviations: tuple[str, ...] = ()
-    time_limit: float = 10.0
+    time_limit: float = 30.0

@@ -14,6 +14,7 @@ import numpy as np
 from rope_ref.conformance.arrays import Array
 from rope_ref.conformance.probes import Probe
 from rope_ref.exactness import UNIT, budget
+from rope_ref.frequencies import geometric
 from rope_ref.rope import Rope
 from rope_ref.rotation import angles, magnitude, turn
 
@@ -63,23 +64,50 @@ class Accuracy:
     arithmetic: str = "float32"
 
     def angle_error(self, rope: Rope, positions: Array) -> Array:
-        """How far angles may be off, radians, in the shape of the angles.
+        """How far angles may be off, radians, in the shape of the angles; for xPos also the magnitude, relatively.
 
         float32: w_i as a power, a reciprocal and a scaling, 4 units of 2^-24, or as an exponential of a number of
-        the size ln(1/w_i) made by three roundings; the position and the product round too; and the library's
-        cos and sin are within two units of the truth.
+        the size ln(1/w_i) made by four roundings, magnified by `blend`; the position and the product round too;
+        the library's cos and sin are within two units of the truth.
         recurrence: w_i by i multiplications with a rounded ratio, 3 units each.
+        exact: the same in float64, four times, since the specification's own angles take part of it.
         """
         p = np.abs(positions)[..., None] if rope.axes is None else np.abs(positions)
         w = np.abs(rope.omega)[..., None] if rope.axes is None else np.abs(rope.omega)
         with np.errstate(divide="ignore"):
             depth = np.where(w > 0, np.maximum(np.log(1 / w), 0), 0)
-        units = 6 + 3 * depth
+        units = 6 + 4 * depth
+        if rope.angle_dtype == "float32":  # the specification itself has rounded
+            units = 2 * units
         if self.angle == "recurrence":
             units = units + 3 * np.arange(rope.pairs)[:, None]
-        unit = UNIT["float64"] * 4 if self.angle == "exact" else SINGLE
-        error = angle_sum(p, w * units * unit) + (0 if self.angle == "exact" else 2 * SINGLE)
+        units = units * blend(rope)[:, None]
+        exact = self.angle == "exact"
+        error = angle_sum(p, w * units * (4 * UNIT["float64"] if exact else SINGLE)) + (0 if exact else 2 * SINGLE)
+        if rope.xpos is not None:
+            exponent = np.abs((np.asarray(positions, np.float64) - rope.xpos.center) / rope.xpos.scale_base)[..., None]
+            roundings = 3 + exponent * (1 + np.abs(np.log(rope.xpos.zeta(rope.pairs))))
+            error = error + (roundings * UNIT[self.table if exact else "float32"])[:, None]
         return error
+
+
+def blend(rope: Rope) -> Array:
+    """By how much a ramp that depends on w magnifies a relative error of w, (pairs,): 1 where there is none.
+
+    Llama 3 and NTK-by-parts: w' = w/s + t (w - w/s) with t = (rho - low)/(high - low), rho = L w / 2 pi, so
+    dw'/w' is 1 + (1 - 1/s) (w/w') rho/(high - low) times dw/w inside the band.
+    """
+    one = np.ones(rope.pairs)
+    make, given = rope.origin or (None, {})
+    if make is None or make.__name__ not in ("llama3", "ntk_by_parts") or rope.axes is not None:
+        return one
+    low, high = (float(given[a] if a in given else given[b]) for a, b in (
+        ("low_freq_factor", "alpha"), ("high_freq_factor", "beta")))  # fmt: skip
+    w = geometric(2 * rope.pairs, given["theta"])
+    rho = given["original_max_position_embeddings"] * w / (2 * np.pi)
+    inside = (rho >= low * 0.999) & (rho <= high * 1.001)
+    steep = (1 - 1 / given["factor"]) * (w / rope.omega) * rho / max(high - low, 1e-300)
+    return np.where(inside, 1 + steep, one)
 
 
 def lenient(dtype: str) -> Accuracy:

@@ -25,6 +25,8 @@ class Answer(NamedTuple):
     failed: str = ""
     changed: bool = False
     dtype: str = ""
+    raw: Any = None  # what came back, and the numbers it held then
+    held: Any = None
 
 
 class Deviation(NamedTuple):
@@ -81,6 +83,14 @@ class Subject:
         return self.ropes[probe.layer]
 
     @property
+    def trained(self) -> int | None:
+        """The length at which a Rope that depends on length changes, None where it does not."""
+        if not callable(self.ropes):
+            return None
+        given = self.rope.origin.given if self.rope.origin else {}
+        return int(given.get("original_max_position_embeddings") or given.get("max_position_embeddings") or 64)
+
+    @property
     def heads(self) -> int:
         declared = self.implementation.heads
         if self.rope.heads is not None:
@@ -117,7 +127,7 @@ class Subject:
             if isinstance(raw, (tuple, list)) and len(raw) == 1:
                 raw = raw[0]
             y = self.read(raw, (probe.batch, probe.heads, probe.seq(rope.axes), rope.head_dim))
-            return Answer(y, "", changed, dtype_name(raw))
+            return Answer(y, "", changed, dtype_name(raw), raw, numbers(raw).copy())
         except Failed as error:
             return Answer(None, str(error))
 
@@ -156,13 +166,17 @@ class Subject:
         return given(a, dtype, self.kind)
 
     def positions(self, probe: Probe) -> Any:
-        return given(probe.where, probe.position_dtype, self.kind)
+        declared, dtype = self.implementation.position_dtypes, probe.position_dtype
+        if dtype == "int64" and declared and dtype not in declared:
+            dtype = declared[0]
+        return given(probe.where, dtype, self.kind)
 
     def _apply(self, function: Any, probe: Probe, x: Array) -> tuple[Any, bool]:
         array = self.laid(x, probe.dtype, probe.memory)
         extra = (probe.layer,) if self.layered else ()
-        raw = self.call(function, array, self.positions(probe), *extra)
-        return raw, self.changed(array, x)
+        positions = self.positions(probe)
+        raw = self.call(function, array, positions, *extra)
+        return raw, self.changed(array, x) or not np.array_equal(numbers(positions), probe.where)
 
     def _in_place(self, probe: Probe, x: Array) -> tuple[Any, bool]:
         array = self.laid(x, probe.dtype, probe.memory if probe.memory != "expanded" else "contiguous")

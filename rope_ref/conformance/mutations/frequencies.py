@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rope_ref.conformance.model import Mutation, fixed
+from rope_ref.conformance.model import Context, Mutation, fixed
 from rope_ref.conformance.mutations.parameters import parameters
 from rope_ref.conformance.mutations.rules import rule
 from rope_ref.conformance.mutations.shares import axes
@@ -24,13 +24,29 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     text = f"pairs are {pairs[other]}; you declared {rope.pairing}, {pairs[rope.pairing]}"
     yield turned("LAYOUT", text, replace(rope, pairing=other))
     for bug, text, made in (*parameters(rope), *scalings(rope), *widths(rope), *exponents(rope), *axes(rope)):
-        if made != rope and made.axes == rope.axes:
+        if made.axes == rope.axes and not same(made, rope):
             yield turned(bug, text, made)
     yield from clamped(rope)
 
 
 def turned(bug: str, text: str, made: Rope) -> Mutation:
-    return Mutation(bug, text, {"rope": lambda r, c: made})
+    """A wrong that puts one Rope in the place of another; keys keep what is theirs of xPos."""
+
+    def change(rope: Rope, context: Context) -> Rope:
+        ours = made.xpos is not None and rope.xpos is not None and replace(made.xpos, power=1.0) == replace(
+            rope.xpos, power=1.0)  # fmt: skip
+        return replace(made, xpos=rope.xpos) if ours else made
+
+    return Mutation(bug, text, {"rope": change})
+
+
+def same(one: Rope, other: Rope) -> bool:
+    """Whether two Ropes turn alike, however they are written."""
+    plain = [
+        replace(rope, inv_freq=rope.omega if rope.pairs else None, rotary_dim=2 * rope.pairs, theta=10000.0)
+        for rope in (one, other)
+    ]
+    return plain[0] == plain[1]
 
 
 def clamped(rope: Rope) -> Iterator[Mutation]:

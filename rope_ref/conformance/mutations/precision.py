@@ -45,7 +45,22 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation("POSDT", f"positions, inv_freq, cos and sin are rounded to {half}", at | of | table)
         yield Mutation("ANGDT", f"inv_freq, angles, cos and sin are rounded to {half}", of | to | table)
         yield Mutation("POSDT", f"positions, inv_freq, angles, cos and sin are rounded to {half}", at | of | to | table)
+    for levels in (127, 128, 255, 32767):
+        yield Mutation(
+            "TABDT", f"cos and sin are rounded to 1/{levels}",
+            {"tables": fixed(lambda t, c, n: (np.rint(t[0] * n) / n, np.rint(t[1] * n) / n), levels)},
+        )  # fmt: skip
+    for k in range(8, 17):
+        step = 2 * np.pi / 2**k
+        yield Mutation(
+            "ANGDT", f"cos and sin come from a table of {2**k} angles",
+            {"angles": fixed(lambda phi, c, s: np.rint(phi / s) * s, step)},
+        )  # fmt: skip
     for bits in (8, 16):
+        yield Mutation(
+            "POSDT", f"positions wrap around in uint{bits}",
+            {"positions": fixed(lambda p, c, n: np.mod(p, n), 2**bits)},
+        )  # fmt: skip
         low = -(2 ** (bits - 1))
         yield Mutation(
             "POSDT", f"positions wrap around in int{bits}",

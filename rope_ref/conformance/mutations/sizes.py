@@ -30,6 +30,9 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     for text, other in others.items():
         if abs(other / m - 1) > 1e-9:
             yield Mutation("YMAG", text, {"magnitude": constant(other)})
+    if m != 1:
+        yield Mutation("YMAG", "the magnitude is on the cosines alone", {"tables": lambda t, c: (t[0], t[1] / m)})
+        yield Mutation("YMAG", "the magnitude is on the sines alone", {"tables": lambda t, c: (t[0] / m, t[1])})
     if rope.xpos is None:
         return
     x = rope.xpos

@@ -1,0 +1,101 @@
+"""The arithmetic of one pair and the conversion of half types, on single numbers, for every target.
+
+Plain Python on NumPy scalars, which Numba compiles for the CPU and for CUDA alike and which the CUDA
+simulator runs as it stands. ``pair`` says the same in vectors of any width; both give the same bits.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+HALF, SIXTEEN, ONE = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
+QUIET = np.uint32(0x400000)  # the bit that makes a NaN quiet
+INFINITY = np.uint32(0x7F800000)
+NORMAL = np.uint32(0x38800000)  # 2^-14, the least normal float16
+
+
+@register_jitable
+def product(a: Any, b: Any) -> Any:
+    """a b, rounded: not to be fused with the sum that follows, which NVVM has to be told (see ``cuda.memory``)."""
+    return a * b
+
+
+@register_jitable
+def turn(a: Any, b: Any, cos: Any, sin: Any) -> Any:
+    """(a cos - b sin, b cos + a sin)
+
+    >>> [float(u) for u in turn(1.0, 2.0, 0.0, 1.0)]
+    [-2.0, 1.0]
+    """
+    return product(a, cos) - product(b, sin), product(b, cos) + product(a, sin)
+
+
+@register_jitable
+def same(number: Any) -> Any:
+    """float32 and float64 are stored as they are rotated."""
+    return number
+
+
+@register_jitable
+def widen_bfloat16(stored: Any) -> Any:
+    """A bfloat16 is the upper half of a float32.
+
+    >>> float(widen_bfloat16(np.uint16(0x3F80)))
+    1.0
+    """
+    return np.uint32(np.uint32(stored) << SIXTEEN).view(np.float32)
+
+
+@register_jitable
+def narrow_bfloat16(number: Any) -> Any:
+    """Round to nearest even; a NaN is made quiet rather than carried into infinity.
+
+    >>> hex(narrow_bfloat16(np.float32(1 + 2**-8)))
+    '0x3f80'
+    """
+    word = np.float32(number).view(np.uint32)
+    odd = np.uint32((word >> SIXTEEN) & ONE)
+    word = np.uint32(word | QUIET) if number != number else np.uint32(word + np.uint32(odd + HALF))
+    return np.uint16(word >> SIXTEEN)
+
+
+@register_jitable
+def widen_float16(stored: Any) -> Any:
+    """Shift the exponent into place and scale by 2^112, which is exact for subnormals too.
+
+    >>> float(widen_float16(np.uint16(0x3C00))), float(widen_float16(np.uint16(1))) == 2.0**-24
+    (1.0, True)
+    """
+    half = np.uint32(stored)
+    size = np.uint32((half & HALF) << np.uint32(13))
+    word = np.float32(size.view(np.float32) * np.float32(2.0**112)).view(np.uint32)
+    word = np.uint32(word | INFINITY) if size >= np.uint32(0x0F800000) else word
+    return np.uint32(word | np.uint32((half & np.uint32(0x8000)) << SIXTEEN)).view(np.float32)
+
+
+@register_jitable
+def narrow_float16(number: Any) -> Any:
+    """Subnormals are rounded by adding 0.5 in float32, normals by their bits.
+
+    >>> hex(narrow_float16(np.float32(2.0**-24))), hex(narrow_float16(np.float32(1e6)))
+    ('0x1', '0x7c00')
+    """
+    word = np.float32(number).view(np.uint32)
+    sign = np.uint32((word >> SIXTEEN) & np.uint32(0x8000))
+    size = np.uint32(word & np.uint32(0x7FFFFFFF))
+    small, large = np.uint32(min(size, NORMAL)), np.uint32(max(size, NORMAL))
+    shifted = np.float32(small.view(np.float32) + np.float32(0.5))
+    subnormal = np.uint32(shifted.view(np.uint32) - np.uint32(0x3F000000))
+    odd = np.uint32((large >> np.uint32(13)) & ONE)
+    normal = np.uint32(np.uint32(np.uint32(large - np.uint32(0x37FFF001)) + odd) >> np.uint32(13))
+    half = subnormal if size < NORMAL else normal
+    half = np.uint32(0x7C00) if size >= np.uint32(0x47800000) else half
+    half = np.uint32(0x7E00) if size > INFINITY else half
+    return np.uint16(half | sign)
+
+
+WIDEN: dict[str, Any] = {"float64": same, "float32": same, "float16": widen_float16, "bfloat16": widen_bfloat16}
+NARROW: dict[str, Any] = {"float64": same, "float32": same, "float16": narrow_float16, "bfloat16": narrow_bfloat16}
+STORED: dict[str, Any] = {"float64": np.float64, "float32": np.float32, "float16": np.uint16, "bfloat16": np.uint16}
+ARITHMETIC: dict[str, Any] = {kind: np.float64 if kind == "float64" else np.float32 for kind in STORED}

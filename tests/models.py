@@ -1,0 +1,74 @@
+"""A small model of every family that `patch` knows, with random weights."""
+
+import torch
+import transformers
+
+transformers.logging.set_verbosity_error()
+
+SIZES = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "max_position_embeddings": 512, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None}  # fmt: skip
+GROUPED = {"num_key_value_heads": 2}
+WINDOW = {"sliding_window": 8}
+MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}}
+LATENT = {"num_key_value_heads": 4, "q_lora_rank": 32, "kv_lora_rank": 16, "qk_nope_head_dim": 16,
+          "qk_rope_head_dim": 8, "v_head_dim": 16, "n_routed_experts": 4, "num_experts_per_tok": 2,
+          "n_group": 2, "topk_group": 1, "moe_intermediate_size": 32, "first_k_dense_replace": 1,
+          "n_shared_experts": 1}  # fmt: skip
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+TOWER = {"depth": 1, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": 4,
+         "temporal_patch_size": 2, "spatial_merge_size": 2}  # fmt: skip
+TOWER_2_5 = {"depth": 2, "hidden_size": 32, "out_hidden_size": 64, "num_heads": 2, "intermediate_size": 64,
+             "patch_size": 4, "window_size": 16, "fullatt_block_indexes": [1]}  # fmt: skip
+
+# model_type of the whole: what its config says beyond the sizes
+TINY = {
+    "llama": GROUPED,
+    "mistral": GROUPED | WINDOW,
+    "mixtral": GROUPED | EXPERTS,
+    "qwen2": GROUPED,
+    "qwen3": GROUPED | {"head_dim": 32},
+    "qwen2_vl": GROUPED | MROPE,
+    "qwen2_5_vl": GROUPED | MROPE,
+    "gemma2": GROUPED | WINDOW | MIXED | {"head_dim": 32},
+    "gemma3_text": GROUPED | WINDOW | MIXED | {"head_dim": 32},
+    "phi3": GROUPED | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
+    "gpt_neox": {},
+    "gptj": {"rotary_dim": 8},
+    "falcon": {"alibi": False, "new_decoder_architecture": True, "num_kv_heads": 2},
+    "glm4": GROUPED | {"head_dim": 16},
+    "cohere": GROUPED,
+    "olmo2": GROUPED,
+    "deepseek_v3": LATENT | {"rope_parameters": YARN},
+    "gpt_oss": GROUPED | WINDOW | MIXED | EXPERTS | {"head_dim": 16},
+    "modernbert": MIXED | {"local_attention": 8, "cls_token_id": 1, "sep_token_id": 2},
+}
+GENERATES = [name for name in TINY if name != "modernbert"]
+
+
+def config(name, **changes):
+    """The config of a small model; `changes` go to its language model."""
+    words = SIZES | TINY[name] | changes
+    if name in ("qwen2_vl", "qwen2_5_vl"):
+        ids = {"image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
+        tower = TOWER if name == "qwen2_vl" else TOWER_2_5
+        return transformers.AutoConfig.for_model(name, text_config=words, vision_config=tower, **ids)
+    return transformers.AutoConfig.for_model(name, **words)
+
+
+def build(name, dtype=torch.float32, seed=0, **changes):
+    """The model, whose weights are large enough for attention to tell positions apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = auto(name).from_config(config(name, **changes), dtype=dtype, experts_implementation="eager").eval()
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights.data.copy_(torch.randn(weights.shape) * 1.5 / weights.shape[-1] ** 0.5)
+    return model
+
+
+def auto(name):
+    if name == "modernbert":
+        return transformers.AutoModelForMaskedLM
+    return transformers.AutoModelForImageTextToText if name.endswith("_vl") else transformers.AutoModelForCausalLM

@@ -1,0 +1,28 @@
+"""CUDA tensors through the CUDA kernels, where the package numba-cuda (the extra `cuda`) is installed."""
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+
+@cache
+def installed() -> bool:
+    """Whether there are CUDA kernels; without them plain torch does the same."""
+    if find_spec("numba_cuda") is None:
+        return False
+    try:
+        import numba_kernels.cuda  # noqa: F401
+    except ImportError:  # bindings to CUDA are missing or do not fit
+        return False
+    return True
+
+
+def by_cuda(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tensor:
+    """Turn the pairs of x into a new tensor: one launch on the current stream, nothing copied or waited for."""
+    from numba_kernels.cuda import rotate
+
+    with torch.no_grad():  # gradients are the caller's, and no_grad lets kernels read what has some
+        turned: Tensor = rotate(x, cos, sin, pairing=pairing, start=start)
+    return turned

@@ -1,0 +1,83 @@
+"""How the models of transformers call their rotation: one table, keyed by the `model_type` of a language model.
+
+Every one has a module that makes cos and sin once for all layers, and attention that hands them, with
+its queries and keys, to a function of its file. What differs is that function's name, which
+channels it pairs, and three habits, below.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from torch_bridge.rotation import rotate
+
+Pair = tuple[Tensor, Tensor]
+
+
+def half_split(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
+    """Turn q and k (batch, heads, seq, head_dim) by tables (batch, seq, pairs)."""
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return rotate(q, cos, sin, pairing="half-split"), rotate(k, cos, sin, pairing="half-split")
+
+
+def interleaved(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
+    """The same for neighbouring channels."""
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return rotate(q, cos, sin, pairing="interleaved"), rotate(k, cos, sin, pairing="interleaved")
+
+
+def interleaved_then_sorted(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, position_ids: Tensor | None = None, unsqueeze_dim: int = 1
+) -> Pair:
+    """The same, then the first channels of all pairs before the second ones: the order that caches hold."""
+    q, k = interleaved(q, k, cos, sin, unsqueeze_dim)
+    return q.unflatten(-1, (-1, 2)).mT.flatten(-2), k.unflatten(-1, (-1, 2)).mT.flatten(-2)
+
+
+def one_interleaved(tensor: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    """Turn one tensor (batch, seq, heads, rotary_dim), sin before cos."""
+    return rotate(tensor, cos.unsqueeze(2), sin.unsqueeze(2), pairing="interleaved")
+
+
+class Call(NamedTuple):
+    """What attention calls.
+
+    ours     the function that takes its place
+    pairing  which channels it turns together
+    sorts    it leaves the first channels of all pairs before the second ones
+    alone    it takes one tensor with heads after seq, and sin before cos
+    """
+
+    ours: Callable[..., Tensor | Pair]
+    pairing: str
+    sorts: bool = False
+    alone: bool = False
+
+
+Calls = dict[str, Call]
+HALVES: Calls = {"apply_rotary_pos_emb": Call(half_split, "half-split")}
+NEIGHBOURS: Calls = {"apply_rotary_pos_emb": Call(interleaved, "interleaved")}
+SORTED = {"apply_rotary_pos_emb_interleave": Call(interleaved_then_sorted, "interleaved", sorts=True)}
+
+MODELS: dict[str, Calls] = {
+    "llama": HALVES,
+    "mistral": HALVES,
+    "mixtral": HALVES,
+    "qwen2": HALVES,
+    "qwen3": HALVES,
+    "qwen2_vl_text": HALVES,
+    "qwen2_5_vl_text": HALVES,
+    "gemma2": HALVES,
+    "gemma3_text": HALVES,
+    "phi3": HALVES,
+    "gpt_neox": HALVES,
+    "falcon": HALVES,
+    "olmo2": HALVES,
+    "gpt_oss": HALVES,
+    "modernbert": HALVES,
+    "glm4": NEIGHBOURS,
+    "cohere": NEIGHBOURS,
+    "deepseek_v3": HALVES | SORTED,  # which of the two, its config says
+    "gptj": {"apply_rotary_pos_emb": Call(one_interleaved, "interleaved", alone=True)},
+}

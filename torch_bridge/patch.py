@@ -1,0 +1,135 @@
+"""`patch(model)` makes a transformers model rotate through this package; `unpatch(model)` gives the original back."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from torch_bridge import patched
+from torch_bridge.exact import Exact
+from torch_bridge.models import MODELS
+from torch_bridge.patched import Patched
+from torch_bridge.verify import verify
+
+Given = list[tuple[Any, type[nn.Module], Exact | None]]
+
+
+class Changed(AbstractContextManager[nn.Module]):
+    """A model some of whose modules have other classes than before; as a context it gives them back at its end."""
+
+    def __init__(self, model: nn.Module, new: Given) -> None:
+        self.model = model
+        self._before: Given = [(module, type(module), getattr(module, "exact", None)) for module, _, _ in new]
+        give(new)
+
+    def __enter__(self) -> nn.Module:
+        return self.model
+
+    def __exit__(self, *exception: object) -> None:
+        give(self._before)
+
+
+def give(new: Given) -> None:
+    """Give modules their classes, and rotary modules what they rotate by."""
+    for module, kind, exact in new:
+        module.__class__ = kind
+        module.__dict__.pop("exact", None)
+        if exact is not None:
+            module.exact = exact
+
+
+class Found(NamedTuple):
+    """The rotary module of one language model, its attention, and whose config they follow."""
+
+    config: Any
+    rotary: Any
+    attention: list[Any]
+
+
+def patch(model: nn.Module) -> Changed:
+    """Make every language model within `model` rotate by exact tables and fast kernels.
+
+    Queries and keys are turned by `torch_bridge.rotate`, with tables from float64 angles that depend on nothing
+    but the config: no cast of the model reaches them, while the model's own are made of float32
+    angles and rounded to its dtype (see `exact`). Weights, caches and other models stay as they are,
+    and so do vision towers. A model that is patched stays patched as it is.
+
+    Before anything changes, the model's own rotation is compared with the specification of its config, and
+    so is ours in its place. Raises ValueError where they differ, for a config that
+    `rope_ref.from_config` does not understand, and for a model with nothing in it that is known.
+
+        patch(model)                  # from now on
+        with patch(model): ...        # for a while
+    """
+    found = list(search(model))
+    if not found:
+        raise ValueError(unknown(model))
+    new: Given = []
+    for config, rotary, attention in found:
+        if isinstance(rotary, Patched):
+            continue
+        exact = Exact(config, isinstance(getattr(rotary, "rope_type", None), dict), lengths(rotary))
+        verify(rotary, exact, config.model_type, next(attention[0].parameters()).dtype)
+        new.append((rotary, patched.rotary(type(rotary), config.model_type), exact))
+        for module in attention:
+            kind = patched.attention(type(module), config.model_type)
+            assert kind is not None  # or `search` would not have found it
+            new.append((module, kind, None))
+    return Changed(model, new)
+
+
+def unpatch(model: nn.Module) -> Changed:
+    """Give every patched module of `model` its own class back, and with it bit-identical results."""
+    return Changed(model, [(m, patched.own(m), None) for m in model.modules() if isinstance(m, Patched)])
+
+
+def search(model: nn.Module) -> Iterator[Found]:
+    """Every language model of a known type: the module that owns a rotary module, and the attention within it."""
+    for owner in model.modules():
+        config: Any = getattr(owner, "config", None)
+        if getattr(config, "model_type", None) not in MODELS:
+            continue
+        for rotary in owner.children():
+            if not type(rotary).__name__.endswith("RotaryEmbedding"):
+                continue
+            attention = [m for m in owner.modules() if rotates(m, rotary, config.model_type)]
+            check(owner, rotary, attention, config.model_type)
+            yield Found(config, rotary, attention)
+
+
+def rotates(module: nn.Module, rotary: nn.Module, model_type: str) -> bool:
+    """Whether this is attention, of the same file as the rotary module, that calls what rotates."""
+    kind = patched.own(module)
+    return kind.__module__ == patched.own(rotary).__module__ and patched.attention(kind, model_type) is not None
+
+
+def check(owner: nn.Module, rotary: nn.Module, attention: list[nn.Module], model_type: str) -> None:
+    """Raise ValueError where a change of class would have no effect, or half of one."""
+    if not attention:
+        calls = " or ".join(MODELS[model_type])
+        raise ValueError(f"{type(owner).__name__} has a {type(rotary).__name__}, but no module that calls {calls}")
+    for module in (rotary, *attention):
+        if "forward" in vars(module):
+            raise ValueError(f"a {type(module).__name__} has a forward of its own; expected none when it is patched")
+        if isinstance(module, Patched) != isinstance(rotary, Patched):
+            names = f"{type(rotary).__name__} beside {type(module).__name__}"
+            raise ValueError(f"{type(owner).__name__} is half patched, {names}; expected all or none: unpatch it first")
+
+
+def lengths(rotary: nn.Module) -> dict[str | None, int]:
+    """How far dynamic NTK has grown, for each layer type."""
+    ending = "max_seq_len_cached"
+    return {name.removesuffix(ending).rstrip("_") or None: int(value) for name, value in vars(rotary).items()
+            if name.endswith(ending)}  # fmt: skip
+
+
+def unknown(model: nn.Module) -> str:
+    """What was looked for, and what is there instead."""
+    rotary = sorted({type(m).__name__ for m in model.modules() if "rotary" in type(m).__name__.lower()})
+    there = f"model_type {getattr(getattr(model, 'config', None), 'model_type', None)!r}"
+    return (
+        f"model is a {type(model).__name__} ({there}; rotary modules: {', '.join(rotary) or 'none'}); "
+        f"expected one that holds a ...RotaryEmbedding beside a config whose model_type is one of {', '.join(MODELS)}"
+    )
+

@@ -1,0 +1,57 @@
+"""Rotation in torch's own operations, for every device and every transform; and what all forms check."""
+
+import torch
+from torch import Tensor
+
+from numba_kernels.plan import PAIRINGS
+
+
+def arithmetic(dtype: torch.dtype) -> torch.dtype:
+    """The type in which tensors of `dtype` are rotated: float64 for itself, float32 for all others."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def plain(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> Tensor:
+    """(a cos - b sin, b cos + a sin) of every pair (a, b) of x, the inverse with -sin; other channels pass through."""
+    check(x, cos, sin, pairing, start)
+    pairs, wide = cos.shape[-1], cos.dtype
+    sin = -sin if inverse else sin
+    a, b = (half.to(wide) for half in split(x, pairing, start, pairs))
+    turned = (a * cos - b * sin, b * cos + a * sin)
+    middle = torch.stack(turned, -1).flatten(-2) if pairing == "interleaved" else torch.cat(turned, -1)
+    return torch.cat((x[..., :start], middle.to(x.dtype), x[..., start + 2 * pairs :]), -1)
+
+
+def split(x: Tensor, pairing: str, start: int, pairs: int) -> tuple[Tensor, Tensor]:
+    """The first and the second channel of every pair, each (..., pairs)."""
+    middle = x[..., start : start + 2 * pairs]
+    if pairing == "interleaved":
+        return middle[..., ::2], middle[..., 1::2]
+    return middle[..., :pairs], middle[..., pairs:]
+
+
+def broadcasts(table: Tensor, x: Tensor) -> bool:
+    """Whether the leading axes of a table broadcast to those of x."""
+    sizes = zip(table.shape[-2::-1], x.shape[-2::-1], strict=False)
+    return table.ndim <= x.ndim and all(ours in (1, theirs) for ours, theirs in sizes)
+
+
+def check(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, name: str = "x") -> None:
+    """Refuse what cannot be rotated, from shapes, dtypes and devices alone."""
+    if not x.is_floating_point():
+        raise TypeError(f"{name} has dtype {x.dtype}; expected floating point")
+    if x.ndim < 1 or cos.ndim < 1 or sin.shape != cos.shape or not broadcasts(cos, x):
+        shapes = f"{tuple(cos.shape)} and {tuple(sin.shape)}"
+        raise ValueError(f"cos and sin have shapes {shapes}; expected one that broadcasts to {name}, {tuple(x.shape)}")
+    for table, tensor in (("cos", cos), ("sin", sin)):
+        if tensor.dtype != arithmetic(x.dtype):
+            wanted = f"{arithmetic(x.dtype)}, in which {name} of {x.dtype} is rotated"
+            raise TypeError(f"{table} has dtype {tensor.dtype}; expected {wanted}")
+        if tensor.device != x.device:
+            raise ValueError(f"{table} is on {tensor.device}; expected {x.device}, as {name}")
+    if start < 0 or start + 2 * cos.shape[-1] > x.shape[-1]:
+        raise ValueError(
+            f"start is {start} with {cos.shape[-1]} pairs; expected a range within {x.shape[-1]} channels"
+        )
+    if pairing not in PAIRINGS:
+        raise ValueError(f"pairing is {pairing!r}; expected one of {', '.join(map(repr, PAIRINGS))}")

@@ -1,0 +1,176 @@
+"""`Rotary`: the rotary embedding of a model of one's own, from a Rope."""
+
+import torch
+from torch import Tensor, nn
+
+from rope_ref.rope import Rope
+from torch_bridge.functions import tables, wide
+from torch_bridge.rotation import rotate
+from torch_bridge.tables import Tables, in_memory
+
+LAYOUTS = ("bhsd", "bshd", "thd")  # b batch, h heads, s seq, t tokens of all sequences end to end, d head_dim
+Pair = tuple[Tensor, Tensor]
+
+
+class Rotary(nn.Module):
+    """Rotates queries and keys as `rope_ref.rotate` does by the Rope, keys by its `.keys`.
+
+    It has no parameters and no buffers: what it computes follows from the Rope alone, whatever it was cast
+    to, copied from, or built on, the meta device included.
+
+    >>> rotary = Rotary(Rope(head_dim=64, theta=500000.0))
+    >>> q, k = torch.randn(1, 32, 10, 64), torch.randn(1, 8, 10, 64)
+    >>> q, k = rotary(q, k, offset=5)        # ten tokens after five that are in a cache
+    >>> q.shape, k.shape
+    (torch.Size([1, 32, 10, 64]), torch.Size([1, 8, 10, 64]))
+    """
+
+    def __init__(self, rope: Rope) -> None:
+        super().__init__()
+        if not isinstance(rope, Rope):
+            raise TypeError(f"rope is a {type(rope).__name__}; expected a Rope")
+        self.rope = rope
+        self._queries = Tables(rope)
+        self._keys = self._queries if rope.xpos is None else Tables(rope.keys)
+
+    def extra_repr(self) -> str:
+        return repr(self.rope)
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        positions: Tensor | None = None,
+        *,
+        layout: str = "bhsd",
+        offset: int | Tensor = 0,
+        cu_seqlens: Tensor | None = None,
+    ) -> Pair:
+        """q and k, turned; they may differ in heads.
+
+        layout      the axes of q and k: "bhsd" (batch, heads, seq, head_dim), "bshd", or "thd" for sequences that
+                    are packed end to end
+        positions   (seq,) or (batch, seq), for "thd" (tokens,); with a last axis where the Rope has several.
+                    By default 0, 1, 2, ..., which starts anew with each sequence where cu_seqlens is given
+        offset      added to positions: how many tokens are in the cache; a number, or one for each row (batch,)
+                    or packed sequence (sequences,)
+        cu_seqlens  for "thd": cumulative lengths (sequences + 1,), from 0
+
+        Raises ValueError for what does not fit together, TypeError for q or k that are not floating point.
+        """
+        check(layout, q=q, k=k)
+        if q.device != k.device or q.dtype != k.dtype:
+            both = f"{q.dtype} on {q.device} and {k.dtype} on {k.device}"
+            raise ValueError(f"q and k are {both}; expected one dtype and one device")
+        seq = seq_of(layout)
+        if q.shape[seq] != k.shape[seq] or (layout != "thd" and q.shape[0] != k.shape[0]):
+            shapes = f"{tuple(q.shape)} and {tuple(k.shape)}"
+            raise ValueError(f"q and k have shapes {shapes} as {layout}; expected to differ in heads alone")
+        places = self._positions(q, positions, layout, offset, cu_seqlens)
+        return self._turn(q, places, self._queries, layout), self._turn(k, places, self._keys, layout)
+
+    def rotate_cached_keys(
+        self,
+        keys: Tensor,
+        positions: Tensor,
+        *,
+        distance: int | Tensor = 0,
+        rope: Rope | None = None,
+        layout: str = "bhsd",
+    ) -> Tensor:
+        """Keys that stand rotated in a cache, as they would be `distance` further on, or by another Rope, or both.
+
+        keys       as this module rotated them at `positions`, in any layout of `forward`
+        distance   how far they move, negative after tokens before them were evicted; shaped like positions
+        rope       the Rope that queries will have from now on, as when dynamic NTK or LongRoPE rescales
+
+        Both rotations are one, by the difference of their angles, so keys are rounded once. Raises ValueError for
+        a Rope that turns other channels.
+
+        >>> rotary, x = Rotary(Rope(head_dim=2)), torch.randn(1, 1, 3, 2, dtype=torch.float64)
+        >>> there, here = (rotary(x, x, offset=n)[1] for n in (9, 4))
+        >>> torch.allclose(rotary.rotate_cached_keys(there, torch.arange(9, 12), distance=-5), here)
+        True
+        """
+        check(layout, keys=keys)
+        old = self._keys
+        new = old if rope is None else Tables(rope.keys)
+        if shape(new.rope) != shape(old.rope):
+            raise ValueError(f"rope turns channels {shape(new.rope)}; expected {shape(old.rope)}, as {self.rope!r}")
+        before = self._positions(keys, positions, layout, 0, None)
+        after = before + distance
+        angle = new.angles(after) - old.angles(before)
+        turned = tables(angle, keys.dtype, new.magnitude(after) / old.magnitude(before))
+        return place(keys, turned, self.rope, layout)
+
+    def _positions(
+        self, x: Tensor, positions: Tensor | None, layout: str, offset: int | Tensor, cu_seqlens: Tensor | None
+    ) -> Tensor:
+        """Positions of the tokens of x, one for each of (seq,) or (batch, seq), axes included."""
+        rope, length = self.rope, x.shape[seq_of(layout)]
+        if cu_seqlens is not None and (layout != "thd" or positions is not None):
+            raise ValueError(f"cu_seqlens is given with layout {layout!r}; expected 'thd', and no positions beside it")
+        if cu_seqlens is not None and (cu_seqlens.ndim != 1 or cu_seqlens.is_floating_point()):
+            raise ValueError(f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; expected whole numbers (sequences + 1,)")
+        if cu_seqlens is not None and in_memory(cu_seqlens) and int(cu_seqlens[-1]) != length:
+            raise ValueError(f"cu_seqlens end at {int(cu_seqlens[-1])}; expected the {length} tokens of q and k")
+        if isinstance(offset, Tensor) and offset.ndim:
+            rows = x.shape[0] if layout != "thd" else len(cu_seqlens) - 1 if cu_seqlens is not None else None
+            if offset.shape != (rows,):
+                raise ValueError(f"offset has shape {tuple(offset.shape)}; expected one for each of {rows} sequences")
+        if positions is None and rope.axes is not None:
+            raise ValueError(f"positions are not given; expected them, since the Rope has {rope.axes} axes")
+        if positions is None:
+            positions = torch.arange(length, device=x.device)
+        if positions.device != x.device:
+            raise ValueError(f"positions are on {positions.device}; expected {x.device}, where what they turn is")
+        if positions.is_complex() or positions.dtype == torch.bool:
+            raise ValueError(f"positions have dtype {positions.dtype}; expected real numbers")
+        positions = positions.to(wide(x.device) if positions.is_floating_point() else torch.int64)
+        leading = positions.shape if rope.axes is None else positions.shape[:-1]
+        batches = (1, x.shape[0]) if layout != "thd" else ()
+        if leading != (length,) and not (len(leading) == 2 and leading[0] in batches and leading[1] == length):
+            batched = "" if layout == "thd" else f" or ({x.shape[0]}, {length})"
+            last = "" if rope.axes is None else f", and then {rope.axes} axes"
+            raise ValueError(f"positions have shape {tuple(positions.shape)}; expected ({length},){batched}{last}")
+        if cu_seqlens is not None:
+            sequence = torch.bucketize(positions, cu_seqlens[1:-1].to(positions.device), right=True)
+            positions = positions - cu_seqlens.to(positions.device)[sequence]
+            return positions + (offset[sequence] if isinstance(offset, Tensor) and offset.ndim else offset)
+        if isinstance(offset, Tensor) and offset.ndim:
+            offset = offset.reshape(-1, *(1,) * (1 if rope.axes is None else 2))
+        return positions + offset
+
+    def _turn(self, x: Tensor, positions: Tensor, made: Tables, layout: str) -> Tensor:
+        return place(x, made(positions, x.dtype), self.rope, layout)
+
+
+def place(x: Tensor, pair: Pair, rope: Rope, layout: str) -> Tensor:
+    """Turn x by tables ((batch,) (heads,) seq, pairs) whose axes are put where x has them."""
+    heads = x.shape[layout.index("h")]
+    if x.shape[-1] != rope.head_dim or (rope.heads is not None and rope.heads != heads):
+        expected = f"{rope.head_dim} channels" + ("" if rope.heads is None else f" and {rope.heads} heads")
+        raise ValueError(f"q or k has shape {tuple(x.shape)} as {layout}; expected {expected}")
+    cos, sin = (t if rope.heads is not None else t.unsqueeze(-3) for t in pair)
+    if layout != "bhsd":
+        cos, sin = cos.transpose(-2, -3), sin.transpose(-2, -3)
+    return rotate(x, cos, sin, pairing=rope.pairing, start=rope.start)
+
+
+def check(layout: str, **tensors: Tensor) -> None:
+    """Raise ValueError for an unknown layout or another number of axes than it has."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(map(repr, LAYOUTS))}")
+    for name, x in tensors.items():
+        if x.ndim != len(layout):
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {len(layout)} axes, as {layout!r}")
+
+
+def seq_of(layout: str) -> int:
+    """The axis along which positions run."""
+    return layout.index("t" if layout == "thd" else "s")
+
+
+def shape(rope: Rope) -> tuple[object, ...]:
+    """Which channels a Rope turns."""
+    return rope.head_dim, rope.start, rope.pairs, rope.pairing, rope.axes, rope.heads
