@@ -14,7 +14,7 @@ from html import escape
 GREEK = {"theta": "θ", "phi": "φ", "pi": "π", "zeta": "ζ", "gamma": "γ", "alpha": "α", "beta": "β", "Omega": "Ω"}
 FUNCTIONS = {"ln", "cos", "sin", "exp", "clip", "int", "frac", "linspace", "softplus", "min", "max", "round", "floor"}
 RELATIONS = {"=": "=", "<=": "≤", ">=": "≥", "<": "&lt;", ">": "&gt;", "..": "…", ",": ",", ";": ";"}
-NUMBER, NAME = r"\d+(?:\.\d+)?", r"[A-Za-z]+(?:_[A-Za-z0-9]+)*'?"
+NUMBER, NAME = r"\d+(?:\.\d+)?", r"[^\W\d_]+(?:_[^\W_]+)*'?"
 TOKEN = re.compile(rf"( //? )|\s*(<=|>=|\.\.\.?|{NUMBER}|{NAME}|[-+=<>,;()/|^_\[\]])")
 
 SPACE = '<mspace width="0.17em"/>'

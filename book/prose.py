@@ -48,6 +48,8 @@ def equation(line: str) -> str | None:
         set_out = formula(text, wide=True)
     except Unreadable:
         return None
+    if words and (also := equation(words)):
+        return f"<td>{set_out}</td>{also}"
     said = re.sub("`(.*?)`", r"<code>\1</code>", inline(words, set()))
     return f"<td>{set_out}{said and f'<small>{said}</small>'}</td>" if re.search(r"[=<>^]| / ", text) else None
 
