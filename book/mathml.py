@@ -215,13 +215,13 @@ def wrap(inner: str, wide: bool = False) -> str:
     return f"<math{style}><mrow>{inner}</mrow></math>"
 
 
-def formula(text: str, wide: bool = False) -> str:
+def formula(text: str, wide: bool = False, known: Known = lambda name: True) -> str:
     """A whole text as one formula.
 
     >>> formula("a = b / 2")
     '<math><mrow><mi>a</mi><mo>=</mo><mfrac><mrow><mi>b</mi></mrow><mrow><mn>2</mn></mrow></mfrac></mrow></math>'
     """
-    parser = Parser(text)
+    parser = Parser(text, known)
     inner = parser.statement()
     if text[parser.end :].strip():
         raise Unreadable(f"{text[parser.end :]!r} is left over of {text!r}")

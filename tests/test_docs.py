@@ -80,6 +80,7 @@ def test_formulas_as_written_by_hand(text, expected):
 def test_a_line_of_two_equations_and_words_about_one():
     assert prose.equation("φ' = a / b    w_η = 2   where a is 1").count("<mo>=</mo>") == 2
     assert "<small>where a is 1</small>" in prose.equation("w_η = 2   where a is 1")
+    assert "<small>" in prose.equation("a = b    |d| <= u and one of them is 0")
     assert prose.equation("make docs    the book") is None
 
 
