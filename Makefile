@@ -72,12 +72,8 @@ release: ## tag the version of pyproject.toml; refuses a tree that is dirty, fai
 	$(MAKE) lint test package
 	git tag -a "v$$($(PYTHON) -c "import tomllib; print(tomllib.load(open('pyproject.toml', 'rb'))['project']['version'])")" -m "release"
 
-docs: .venv/docs ## the book, with every example executed: site/index.html
+docs: .venv/installed ## the book, with every example executed: site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-
-.venv/docs: .venv/installed
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	@touch $@
 
 clean: ## remove .venv and what tools left
 	rm -rf .venv build dist site .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -15,21 +15,20 @@ from book import examples, figures, links, prose, tables, variants
 from rope_ref.variants import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
-INCLUDED = {"examples/README.md": "adapters.md", "examples/c/README.md": "languages-c.md", "CHANGELOG.md": "changes.md"}
-AWAITED = ("exactness.md", "conformance.md", "distributed.md", "cases.md")  # named before they are written
+INCLUDED = {"examples/README.md": "adapters.md", "examples/c/README.md": "languages-c.md", "CHANGELOG.md": "changes.md",
+            "CONTRIBUTING.md": "contributing.md"}  # fmt: skip
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?!\w+:|#)([^()\s#?]+)([#?][^()\s]*)?\)")
 CODE = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the navigation: variants by group, and every page of docs/ that no chapter names."""
-    docs, awaited = Path(config.docs_dir), {name for name in AWAITED if not (ROOT / "docs" / name).exists()}
     groups: dict[str, list[Any]] = {}
     for name in CATALOGUE:
         groups.setdefault(variants.group(name), []).append({name: f"variants/{name}.md"})
-    nav = [_without(entry, awaited) for entry in config.nav or []]
+    nav = config.nav or []
     named = set(re.findall(r"[\w/.-]+\.md", repr(nav)))
-    rest = sorted(file.name for file in docs.glob("*.md") if file.name not in named)
+    rest = sorted(file.name for file in Path(config.docs_dir).glob("*.md") if file.name not in named)
     for entry in nav:
         if "Variants" in entry:
             entry["Variants"] += [{title: pages} for title, pages in groups.items()]
@@ -102,8 +101,6 @@ def _followed(match: re.Match[str], name: str, files: Files) -> str:
     words, link, rest = match[1], match[2], match[3] or ""
     path = _target(name, link)
     page = INCLUDED.get(path) or (path[len("docs/") :] if path.startswith("docs/") else f"source/{path}.md")
-    if path.startswith("docs/") and page in AWAITED and not (ROOT / path).exists():
-        return words
     if files.get_file_from_path(page) is None:
         page = f"source/{path}.md"
     if files.get_file_from_path(page) is None:
@@ -119,13 +116,3 @@ def _equations(text: str) -> str:
         return text
     rows = prose.block(text.rstrip())
     return f"{rows}\n" if rows.startswith("<table") else text
-
-
-def _without(entry: Any, names: set[str]) -> Any:
-    """A part of the navigation without the pages of these names."""
-    if isinstance(entry, dict):
-        return {key: _without(value, names) for key, value in entry.items()}
-    if isinstance(entry, list):
-        kept = [one for one in entry if not names & set(map(str, one.values() if isinstance(one, dict) else [one]))]
-        return [_without(one, names) for one in kept]
-    return entry

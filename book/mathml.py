@@ -14,7 +14,7 @@ from html import escape
 GREEK = {"theta": "θ", "phi": "φ", "pi": "π", "zeta": "ζ", "gamma": "γ", "alpha": "α", "beta": "β", "Omega": "Ω"}
 FUNCTIONS = {"ln", "cos", "sin", "exp", "clip", "int", "frac", "linspace", "softplus", "min", "max", "round", "floor"}
 RELATIONS = {"=": "=", "<=": "≤", ">=": "≥", "<": "&lt;", ">": "&gt;", "..": "…", ",": ",", ";": ";"}
-NUMBER, NAME = r"\d+(?:\.\d+)?", r"[A-Za-z]+(?:_[A-Za-z0-9]+)*'?"
+NUMBER, NAME = r"\d+(?:\.\d+)?", r"[^\W\d_]+(?:_[^\W_]+)*'?"
 TOKEN = re.compile(rf"( //? )|\s*(<=|>=|\.\.\.?|{NUMBER}|{NAME}|[-+=<>,;()/|^_\[\]])")
 
 SPACE = '<mspace width="0.17em"/>'
@@ -215,13 +215,13 @@ def wrap(inner: str, wide: bool = False) -> str:
     return f"<math{style}><mrow>{inner}</mrow></math>"
 
 
-def formula(text: str, wide: bool = False) -> str:
+def formula(text: str, wide: bool = False, known: Known = lambda name: True) -> str:
     """A whole text as one formula.
 
     >>> formula("a = b / 2")
     '<math><mrow><mi>a</mi><mo>=</mo><mfrac><mrow><mi>b</mi></mrow><mrow><mn>2</mn></mrow></mfrac></mrow></math>'
     """
-    parser = Parser(text)
+    parser = Parser(text, known)
     inner = parser.statement()
     if text[parser.end :].strip():
         raise Unreadable(f"{text[parser.end :]!r} is left over of {text!r}")

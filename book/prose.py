@@ -7,7 +7,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from book.mathml import Parser, Unreadable, formula, symbol, wrap
+from book.mathml import Known, Parser, Unreadable, formula, symbol, wrap
 
 START = re.compile(r"(?<![\w^/.'`-])(?=[A-Za-z0-9(|-])")
 SIGNS = re.compile(r"[=^<>]| /+ |\w/\w|\b\w_\w|\b(?:ln|sqrt|int|linspace)\b|\d [A-Za-z]\b")
@@ -39,15 +39,17 @@ def block(text: str) -> str:
     return f'<table class="equations">{rows}</table>'
 
 
-def equation(line: str) -> str | None:
-    """A row of a table: the formula, then what is said about it; None unless the line begins with a relation."""
+def equation(line: str, known: Known = lambda name: True) -> str | None:
+    """Cells of a table: a formula, then another or what is said about it; None unless the line begins with one."""
     text, words = re.sub(r"\s+(?=[=<>])", " ", line), ""
     if gap := re.search(r"(?<![,\s])\s{3,}", text):
         text, words = text[: gap.start()], text[gap.end() :]
     try:
-        set_out = formula(text, wide=True)
+        set_out = formula(text, wide=True, known=known)
     except Unreadable:
         return None
+    if words and (also := equation(words, symbol)):
+        return f"<td>{set_out}</td>{also}"
     said = re.sub("`(.*?)`", r"<code>\1</code>", inline(words, set()))
     return f"<td>{set_out}{said and f'<small>{said}</small>'}</td>" if re.search(r"[=<>^]| / ", text) else None
 

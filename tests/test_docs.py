@@ -77,6 +77,13 @@ def test_formulas_as_written_by_hand(text, expected):
     assert mathml.formula(text) == f"<math><mrow>{expected}</mrow></math>"
 
 
+def test_a_line_of_two_equations_and_words_about_one():
+    assert prose.equation("φ' = a / b    w_η = 2   where a is 1").count("<mo>=</mo>") == 2
+    assert "<small>where a is 1</small>" in prose.equation("w_η = 2   where a is 1")
+    assert "<small>" in prose.equation("a = b    |d| <= u and one of them is 0")
+    assert prose.equation("make docs    the book") is None
+
+
 @pytest.mark.parametrize("text", ["a b c, d", "no formula here", "w = (a", "= 2", "a ? b"])
 def test_what_is_no_formula_is_left_as_it_stands(text):
     assert prose.inline(text, set()) in (text, text.replace("w = (", f"{mathml.wrap('<mi>w</mi>')} = ("))

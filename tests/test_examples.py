@@ -16,7 +16,8 @@ def blocks(text):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_examples_run(path):
+def test_examples_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     names = {}
     for block in blocks(path.read_text()):
         exec(compile(block, path.name, "exec"), names)
