@@ -89,31 +89,32 @@ class Rope:
         if self.rotary_dim is not None or width not in (implied, self.head_dim - self.start):
             object.__setattr__(self, "rotary_dim", int(width))
 
-    @functools.cached_property
+    @property
     def omega(self) -> NDArray[np.float64]:
-        """The frequencies as given or implied, in the shapes of `inv_freq`, radians per position; read-only."""
+        """The frequencies as given or implied, in the shapes of `inv_freq`, radians per position."""
+        return self._omega.copy()
+
+    @functools.cached_property
+    def _omega(self) -> NDArray[np.float64]:
         if self.inv_freq is not None:
-            omega = np.asarray(self.inv_freq, np.float64)
-        else:
-            width = self.head_dim - self.start if self.rotary_dim is None else self.rotary_dim
-            omega = frequencies.geometric(width, self.theta, self.angle_dtype).astype(np.float64)
-        omega.setflags(write=False)
-        return omega
+            return np.asarray(self.inv_freq, np.float64)
+        width = self.head_dim - self.start if self.rotary_dim is None else self.rotary_dim
+        return frequencies.geometric(width, self.theta, self.angle_dtype).astype(np.float64)
 
     @property
     def pairs(self) -> int:
         """How many pairs turn."""
-        return int(self.omega.shape[-1 if self.omega.ndim == 1 else -2])
+        return int(self._omega.shape[-1 if self._omega.ndim == 1 else -2])
 
     @property
     def axes(self) -> int | None:
         """Length of the trailing axis of positions, or None where positions have none."""
-        return None if self.omega.ndim == 1 else self.omega.shape[-1]
+        return None if self._omega.ndim == 1 else self._omega.shape[-1]
 
     @property
     def heads(self) -> int | None:
         """How many heads turn at speeds of their own, or None where all share one Omega."""
-        return self.omega.shape[0] if self.omega.ndim == 3 else None
+        return self._omega.shape[0] if self._omega.ndim == 3 else None
 
     @property
     def keys(self) -> "Rope":

@@ -1,5 +1,7 @@
 """Keys rotated already: moving them equals rotating anew."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,7 @@ def test_a_shift_leaves_the_other_channels_alone(rope, seed):
 @given(ropes(), ropes(), seeds, places, places)
 def test_keys_go_from_one_rope_to_another(old, new, seed, before, after):
     width = max(old.head_dim, new.head_dim)
-    old, new = (rr.Rope(**{f: getattr(r, f) for f in r.__dataclass_fields__} | {"head_dim": width}) for r in (old, new))
+    old, new = (replace(r, head_dim=width) for r in (old, new))
     x, p, q = normal(seed, 3, width), np.arange(before, before + 3), np.arange(after, after + 3)
     moved = rr.cache.rerotate(rr.rotate(x, p, old.keys), p, q, old, new)
     scale = size(x, rr.rotation.magnitude(old.keys, p), rr.rotation.magnitude(new.keys, q))

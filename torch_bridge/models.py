@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from torch_bridge.rotation import rotate
+from torch_bridge.rotation import rotate, rotate_qk
 
 Pair = tuple[Tensor, Tensor]
 
@@ -18,13 +18,13 @@ Pair = tuple[Tensor, Tensor]
 def half_split(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
     """Turn q and k (batch, heads, seq, head_dim) by tables (batch, seq, pairs)."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return rotate(q, cos, sin, pairing="half-split"), rotate(k, cos, sin, pairing="half-split")
+    return rotate_qk(q, k, cos, sin, pairing="half-split")
 
 
 def interleaved(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
     """The same for neighbouring channels."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return rotate(q, cos, sin, pairing="interleaved"), rotate(k, cos, sin, pairing="interleaved")
+    return rotate_qk(q, k, cos, sin, pairing="interleaved")
 
 
 def interleaved_then_sorted(

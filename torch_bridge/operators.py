@@ -98,6 +98,10 @@ def on_cuda(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, i
     return by_cuda(x.resolve_neg(), cos, -sin if inverse else sin, pairing, start)
 
 
+def qk_on_cuda(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
+    return on_cuda(query, *form), on_cuda(key, *form)
+
+
 # --- every other device, and shapes alone
 
 
@@ -212,5 +216,6 @@ for name, cpu, composite, fake, autograd in (
     LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
     torch.library.register_fake(f"rope_ref::{name}", fake, lib=LIBRARY)
 LIBRARY.impl("rotate", on_cuda, "CUDA")
+LIBRARY.impl("rotate_qk", qk_on_cuda, "CUDA")
 LIBRARY.impl("rotate_", with_version_, "ADInplaceOrView", with_keyset=True)
 LIBRARY.impl("rotate_backward", backward, "CompositeImplicitAutograd")
