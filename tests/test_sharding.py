@@ -229,7 +229,7 @@ def shared_tables():
     split = functools.partial(distribute_tensor, device_mesh=grid, placements=[Shard(SEQ)], src_data_rank=None)
     q, k = (sample((2, heads, length, 8), torch.float64, 0) for heads in (4, 2))
     # as projections leave them: (batch, seq, heads, head_dim), transposed
-    strided = distribute_tensor(k.transpose(1, 2), grid, [Shard(1)], src_data_rank=None).transpose(1, 2)
+    strided = distribute_tensor(k.transpose(1, 2).contiguous(), grid, [Shard(1)], src_data_rank=None).transpose(1, 2)
     positions = distribute_tensor(torch.arange(length), grid, [Shard(0)], src_data_rank=None)
     with CommDebugMode() as talk:
         cos, sin = local_tables(split(q), positions, ROPE)
