@@ -14,7 +14,8 @@ from numba import njit
 import numba_kernels as nk
 from numba_kernels import arithmetic
 from torch_bridge import cuda as hook
-from torch_bridge import rotation
+from torch_bridge import operators
+from torch_bridge.plain import plain
 
 installed = pytest.mark.skipif("not hook.installed()", reason="the extra `cuda` is not installed")
 
@@ -110,14 +111,16 @@ def test_the_arithmetic_of_a_pair_is_that_of_the_cpu_kernels():
 
 
 def test_without_the_extra_tensors_of_cuda_take_plain_torch(monkeypatch):
-    """What the CPU can see of it: a tensor elsewhere takes kernels only where they are installed."""
-    x = type("Elsewhere", (), {"device": torch.device("cuda"), "is_cuda": True, "layout": torch.strided,
-                               "dtype": torch.float32})()  # fmt: skip
-    monkeypatch.setattr(rotation, "Tensor", type(x))
-    monkeypatch.setattr(torch._C._functorch, "is_legacy_batchedtensor", lambda t: False)
-    for there in (True, False):
-        monkeypatch.setattr(rotation, "installed", lambda there=there: there)
-        assert rotation.takes_kernel(x) is there
+    """What the CPU can see of it: the operator of a device calls kernels only where they are installed."""
+    x, cos, sin = torch.randn(2, 3, 8), torch.randn(3, 4), torch.randn(3, 4)
+    calls = []
+    monkeypatch.setattr(operators, "by_cuda", lambda x, cos, sin, *form: calls.append(sin) or x)
+    for there in (False, True):
+        monkeypatch.setattr(operators, "installed", lambda there=there: there)
+        form = (x, cos, sin, "half-split", 0, True)
+        assert torch.equal(operators.on_cuda(*form), x if there else plain(*form))
+        assert len(calls) == there
+    assert torch.equal(calls[0], -sin)  # kernels turn by the sign of sin
 
 
 def test_the_extra_is_looked_for_once(monkeypatch):

@@ -204,19 +204,15 @@ def test_interleaved_views_of_one_buffer_are_apart():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_bridge_on_a_device(monkeypatch, dtype):
-    """The simulator takes tensors of the CPU for those of a device; values and gradients are plain torch's."""
-    from torch_bridge import rotation
-    from torch_bridge.cuda import by_cuda, installed
+@pytest.mark.parametrize("inverse", [False, True])
+def test_the_operator_of_a_device(dtype, inverse):
+    """The simulator takes tensors of the CPU for those of a device; values are plain torch's."""
+    from torch_bridge import operators
+    from torch_bridge.plain import plain
 
-    assert installed()
+    assert operators.installed()
     x, (cos, sin) = torch.randn(2, 3, 4, 10).to(dtype), torch.randn(2, 4, 4)
-    assert torch.equal(by_cuda(x, cos, sin, "interleaved", 1), rotation.plain(x, cos, sin, "interleaved", 1))
-    monkeypatch.setattr(rotation, "by_kernel", by_cuda)
-    x.requires_grad_(), cos.requires_grad_()
-    results = []
-    for turn in (rotation.rotate, rotation.plain):
-        y = turn(x, cos, sin, pairing="interleaved", start=1)
-        results.append((y, *torch.autograd.grad(y.float().square().sum(), (x, cos))))
-    unit = torch.finfo(dtype).eps
-    assert all(torch.allclose(a, b, rtol=unit, atol=16 * unit) for a, b in zip(*results, strict=True))
+    form = (cos, sin, "interleaved", 1, inverse)
+    assert torch.equal(operators.on_cuda(x, *form), plain(x, *form))
+    for turned, one in zip(operators.qk_on_cuda(x, x[:, :1], *form), (x, x[:, :1]), strict=True):
+        assert torch.equal(turned, plain(one, *form))
