@@ -43,12 +43,7 @@ def rotate(
     array([[-1.,  1.]])
     """
     kind = _kind("x", x)
-    if not isinstance(pairing, str):
-        raise TypeError(f"pairing is {pairing!r}; expected a name")
-    if not isinstance(inverse, (bool, np.bool_)):
-        raise TypeError(f"inverse is {inverse!r}; expected True or False")
-    if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
-        raise TypeError(f"start is {start!r}; expected a whole number")
+    plan.options(pairing, start, inverse)
     arithmetic = np.float64 if kind == "float64" else np.float32
     cos, sin = _table("cos", cos, arithmetic), _table("sin", sin, arithmetic)
     if cos.strides != sin.strides and cos.shape == sin.shape:

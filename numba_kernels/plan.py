@@ -18,6 +18,16 @@ LAST_LEVEL = 1 << 24  # bytes written from which streaming past the cache pays
 Ints = tuple[int, ...]
 
 
+def options(pairing: Any, start: Any, inverse: Any) -> None:
+    """Raise TypeError for options of the wrong kind."""
+    if not isinstance(pairing, str):
+        raise TypeError(f"pairing is {pairing!r}; expected a name")
+    if not isinstance(inverse, (bool, np.bool_)):
+        raise TypeError(f"inverse is {inverse!r}; expected True or False")
+    if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
+        raise TypeError(f"start is {start!r}; expected a whole number")
+
+
 class Axis(NamedTuple):
     """A leading axis of x: its size and its steps in bytes; a table or index step of 0 shares a row."""
 

@@ -11,10 +11,9 @@ or says why it cannot. What a peer computes is judged by the bound that belongs 
     differs     outside all of these: explained in EXPLAINED, or the tests fail
 """
 
-import importlib.util
+import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -165,12 +164,7 @@ def vllm(case: Case, x: np.ndarray, start: int, dtype: str) -> np.ndarray:
 
 def load_vllm() -> None:
     """Load the operators without the package around them. Raises ImportError where they are not installed."""
-    found = importlib.util.find_spec("vllm")
-    if found is None or found.origin is None:
-        raise ImportError("vllm is not installed")
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = "_C_AVX512.abi3.so" if "avx512" in flags else "_C_AVX2.abi3.so"
-    torch.ops.load_library(str(Path(found.origin).parent / name))
+    importlib.import_module("examples.vllm_cpu")
 
 
 def tensor(x: np.ndarray, dtype: str) -> torch.Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 from numba_kernels.cuda import checks, launch, overlap, plan
 from numba_kernels.cuda.arrays import like, lowest
 from numba_kernels.cuda.checks import KINDS
+from numba_kernels.plan import options
 
 __all__ = ["rotate", "rotate_query_key"]
 
@@ -91,7 +92,7 @@ def _rotate(
     arrays: dict[str, Any], cos: Any, sin: Any, pairing: str, start: int, positions: Any,
     outs: Sequence[Any], inverse: bool, weights: Sequence[Any] | None, epsilon: float,
 ) -> list[Any]:  # fmt: skip
-    checks.options(pairing, start, inverse)
+    options(pairing, start, inverse)
     first, *_ = arrays.values()
     x = [checks.rows(name, array) for name, array in arrays.items()]
     tables = checks.tables(cos, sin)

@@ -11,15 +11,6 @@ KINDS = {"float64": "float64", "float32": "float32", "float16": "float16", "bflo
 PLACES = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
 
 
-def options(pairing: Any, start: Any, inverse: Any) -> None:
-    if not isinstance(pairing, str):
-        raise TypeError(f"pairing is {pairing!r}; expected a name")
-    if not isinstance(inverse, (bool, np.bool_)):
-        raise TypeError(f"inverse is {inverse!r}; expected True or False")
-    if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
-        raise TypeError(f"start is {start!r}; expected a whole number")
-
-
 def rows(name: str, array: Any) -> View:
     """x or out: numbers (..., head_dim) that a kernel is there for."""
     found = view(name, array)

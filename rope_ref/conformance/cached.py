@@ -18,6 +18,7 @@ from rope_ref.conformance.properties import Case, Property, Trial
 from rope_ref.conformance.scores import compared, scale_of
 from rope_ref.conformance.subject import Deviation, Subject, differs
 from rope_ref.conformance.ways import failed, needs
+from rope_ref.exactness import UNIT
 from rope_ref.rope import Rope
 
 
@@ -99,7 +100,7 @@ class Held:
             own = owns[begin].keys if scaled else replace(owns[begin], xpos=None)
             parts.append(computed(one, own, exact, (), x[:, :, begin:end]))
         b, b_bound = (np.concatenate([part[j] for part in parts], 2).swapaxes(-1, -2) for j in (0, 1))
-        unit = (rope.head_dim + 2) * 2.0**-24
+        unit = (rope.head_dim + 2) * UNIT["float32"]
         bound = np.abs(a) @ b_bound + a_bound @ (np.abs(b) + b_bound) + unit * (np.abs(a) @ np.abs(b))
         scale = scale_of(subject)
         return scale * (a @ b), abs(scale) * 2 * bound
@@ -186,7 +187,7 @@ def moved(subject: Subject, way: str, case: Case) -> Trial:
     except Failed as error:
         return failed(error)
     expected, second = computed(there, rope.keys, subject.exactness(probe.dtype))
-    unit = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}[probe.dtype]
+    unit = UNIT[probe.dtype]
     bound = second + 2 * (first + unit * np.abs(keys)).max(-1, keepdims=True)
     deviation = differs(y, expected, np.broadcast_to(bound, y.shape))
     if deviation is None:

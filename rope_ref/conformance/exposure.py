@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from rope_ref.conformance.mutations.rules import RULES
 from rope_ref.conformance.samples import ARGUMENTS
 from rope_ref.frequencies import geometric
 from rope_ref.rope import Rope
@@ -22,13 +23,8 @@ Integers = NDArray[Any]
 
 # A variant that differs from plain frequencies by more than theta, and the class of having forgotten it.
 SCALED = {
-    "linear": "LAYER",
-    "dynamic_ntk": "DYN",
-    "ntk_by_parts": "YBAND",
-    "llama3": "LLAMA3",
-    "yarn": "YBAND",
-    "dynamic_yarn": "YBAND",
-    "longrope": "LONG",
+    name: RULES[name]
+    for name in ("linear", "dynamic_ntk", "ntk_by_parts", "llama3", "yarn", "dynamic_yarn", "longrope")
 }
 
 

@@ -12,11 +12,13 @@ from rope_ref.conformance.calling import Failed
 from rope_ref.conformance.candidates import Observation, candidates, extra
 from rope_ref.conformance.interview import Facts
 from rope_ref.conformance.model import Mutation
+from rope_ref.conformance.mutations.rules import magnified
 from rope_ref.conformance.probes import Probe, nested, sequence
 from rope_ref.conformance.properties import Case, Property, Trial
 from rope_ref.conformance.queries import turned
 from rope_ref.conformance.subject import Deviation, Subject, differs
 from rope_ref.conformance.ways import failed, needs
+from rope_ref.exactness import UNIT
 from rope_ref.magnitude import yarn_softmax
 from rope_ref.rope import Rope
 
@@ -33,9 +35,9 @@ def logits(
     scale = scale_of(subject)
     (a, a_bound), (b, b_bound) = turned(subject, q, rope, on_q), turned(subject, k, rope.keys, on_k)
     b, b_bound = (np.repeat(t, q.heads // k.heads, 1).swapaxes(-1, -2) for t in (b, b_bound))
-    unit = (rope.head_dim + 2) * {"float64": 2.0**-53}.get(q.dtype, 2.0**-24)  # the sum, in float32 at least
+    unit = (rope.head_dim + 2) * min(UNIT[q.dtype], UNIT["float32"])  # the sum, in float32 at least
     if q.dtype in ("float16", "bfloat16"):
-        unit += {"float16": 2.0**-11, "bfloat16": 2.0**-8}[q.dtype]
+        unit += UNIT[q.dtype]
     size = (np.abs(a) + a_bound) @ (np.abs(b) + b_bound)
     bound = np.abs(a) @ b_bound + a_bound @ (np.abs(b) + b_bound) + unit * size
     return scale * (a @ b), abs(scale) * bound
@@ -79,7 +81,8 @@ def why(subject: Subject, found: Array, q: Probe, k: Probe, rope: Rope) -> tuple
     for text, factor in factors(rope):
         expected, bound = logits(subject, q, k, rope)
         if compared(found, expected * factor, 4 * bound * max(factor, 1)) is None:
-            return "YMAG" if rope.attention_scale != 1 or factor != round(factor) or _yarn(rope) else "FORMULA", text
+            scaled = rope.attention_scale != 1 or factor != round(factor) or magnified(rope)
+            return "YMAG" if scaled else "FORMULA", text
     observation = Observation(q, rope, found, False)
     error = np.abs(found - logits(subject, q, k, rope)[0])
     for mutation in (extra(subject, observation) | candidates(rope)).values():
@@ -97,12 +100,9 @@ def why(subject: Subject, found: Array, q: Probe, k: Probe, rope: Rope) -> tuple
                 continue
     ratio = found / logits(subject, q, k, rope)[0]
     if np.ptp(ratio) < 1e-3 * np.abs(ratio).max():
-        return "YMAG" if _yarn(rope) else "UNKNOWN", f"all scores are {np.median(ratio):.6g} times what they should be"
+        text = f"all scores are {np.median(ratio):.6g} times what they should be"
+        return "YMAG" if magnified(rope) else "UNKNOWN", text
     return "", ""
-
-
-def _yarn(rope: Rope) -> bool:
-    return rope.origin is not None and rope.origin.make.__name__ in ("yarn", "dynamic_yarn", "longrope")
 
 
 def factors(rope: Rope) -> Iterator[tuple[str, float]]:
@@ -112,7 +112,7 @@ def factors(rope: Rope) -> Iterator[tuple[str, float]]:
         yield "the magnitude is missing from the scores", m**-2
         yield "the magnitude is applied to queries or keys alone", 1 / m
         yield "the magnitude squared is applied once more", m**2
-    if _yarn(rope) and given.get("factor"):
+    if magnified(rope) and given.get("factor"):
         soft = yarn_softmax(float(given["factor"]), float(given.get("mscale_all_dim") or 1.0))
         yield "the softmax scale lacks the squared magnitude", 1 / soft
         yield "the softmax scale has the squared magnitude twice", soft

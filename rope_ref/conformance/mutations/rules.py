@@ -19,6 +19,11 @@ PARAMETERS = {
 }  # fmt: skip
 
 
+def magnified(rope: Rope) -> bool:
+    """Whether the variant has a magnitude by a rule of its own."""
+    return rope.origin is not None and rope.origin.make.__name__ in ("yarn", "dynamic_yarn", "longrope")
+
+
 def rule(rope: Rope) -> str | None:
     """The class of a mistake in the frequencies of this Rope, if its variant has a rule of its own."""
     name = rope.origin.make.__name__ if rope.origin else ""

@@ -7,6 +7,7 @@ import numpy as np
 
 from rope_ref.conformance.arrays import Array
 from rope_ref.conformance.model import Context, Mutation
+from rope_ref.conformance.mutations.rules import magnified
 from rope_ref.conformance.reading import Reading
 from rope_ref.magnitude import yarn_scale
 from rope_ref.rope import Rope
@@ -57,9 +58,8 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
 
 def read(rope: Rope, reading: Reading) -> Iterator[Mutation]:
     """The constant magnitude that was read off."""
-    scaled = rope.origin is not None and rope.origin.make.__name__ in ("yarn", "dynamic_yarn", "longrope")
     if reading.scale is not None and rope.xpos is None and abs(reading.scale / rope.attention_scale - 1) > 1e-5:
-        bug = "YMAG" if scaled or rope.attention_scale != 1 else "FORMULA"
+        bug = "YMAG" if magnified(rope) or rope.attention_scale != 1 else "FORMULA"
         text = f"the magnitude is {reading.scale:.7g}; expected {rope.attention_scale:.7g}"
         yield Mutation(bug, text, {"magnitude": constant(reading.scale)})
 
