@@ -6,8 +6,9 @@ Read in this order:
 2. ``strip``    many rows as vector code
 3. ``cpu``      the loops around strips
 4. ``plan``     which loops fit which strides
-5. ``threads``  how work is split
-6. ``layout``   checks, strides, dtypes: `rotate`
+5. ``team``     several threads on one call
+6. ``threads``  when that is safe
+7. ``layout``   checks, strides, dtypes: `rotate`
 
 On CUDA devices the same is done by ``cuda``, a package that is loaded when it is asked for. ``arithmetic``
 is what ``pair`` says, in Python that both targets compile.

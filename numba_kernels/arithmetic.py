@@ -91,7 +91,7 @@ def narrow_float16(number: Any) -> Any:
     normal = np.uint32(np.uint32(np.uint32(large - np.uint32(0x37FFF001)) + odd) >> np.uint32(13))
     half = subnormal if size < NORMAL else normal
     half = np.uint32(0x7C00) if size >= np.uint32(0x47800000) else half
-    half = np.uint32(0x7E00) if size > INFINITY else half
+    half = np.uint32(0x7E00 | ((size >> np.uint32(13)) & np.uint32(0x3FF))) if size > INFINITY else half
     return np.uint16(half | sign)
 
 

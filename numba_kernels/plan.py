@@ -90,6 +90,8 @@ def make(
     words[[cpu.TABLE_M0, cpu.TABLE_M1]] = m0.table, m1.table
     words[cpu.TABLE_STEP] = m1.table if index is None else table[0]
     words[[cpu.INDEX_M0, cpu.INDEX_M1]] = m0.place, m1.place
+    outer = max(abs(r0.x), abs(r1.x) if inside else 0)  # whichever axis is outermost in memory is split among threads
+    words[cpu.SHARED] = outer > max(abs(m0.x), abs(m1.x))
     starts = [(0, 0, 0, 0)]
     for axis in extra:
         starts = [(a + i * axis.x, b + i * axis.out, c + i * axis.table, d + i * axis.place)

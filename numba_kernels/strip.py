@@ -13,10 +13,12 @@ from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numba_kernels.pair import ARITHMETIC, STORED, narrow, turn, widen
+from numba_kernels.pair import ARITHMETIC, STORED, converts_float16, narrow, turn, widen
 
 I64, BYTE = ir.IntType(64), ir.IntType(8)
 LINE = 64  # bytes of a cache line, the unit of a streaming store
+AHEAD = 4096  # bytes between what is rotated and what is asked of memory: what hardware fetches ahead stops at pages
+ROOM = 54
 TAGS: dict[str, np.generic] = {
     "float64": np.float64(0), "float32": np.float32(0), "float16": np.int16(0), "bfloat16": np.uint16(0)
 }  # fmt: skip
@@ -35,6 +37,28 @@ def peek(typing: Any, address: Any, place: Any) -> Any:
         return build.load(build.inttoptr(build.add(args[0], build.mul(args[1], whole(8))), I64.as_pointer()))
 
     return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def poke(typing: Any, address: Any, place: Any, value: Any) -> Any:
+    """Write the 64-bit integer at `place` of the array at `address`."""
+
+    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
+        at = build.add(args[0], build.mul(args[1], whole(8)))
+        build.store(args[2], build.inttoptr(at, I64.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def room(typing: Any) -> Any:
+    """The address of ROOM 64-bit integers that last as long as the call."""
+
+    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
+        return build.ptrtoint(cgutils.alloca_once(build, ir.ArrayType(I64, ROOM)), I64)
+
+    return types.int64(), emit
 
 
 @intrinsic
@@ -91,7 +115,7 @@ def strip(
                         _copy(build, build.add(target, rest), build.add(source, rest), after)
                     tables = (build.add(cos, offset), build.add(sin, offset), sign)
                     ends = (build.add(source, before), build.add(target, before))
-                    _row(build, kind, size, interleaved, stream, pairs, ends, tables)
+                    _row(build, kind, size, interleaved, stream, converts_float16(context), pairs, ends, tables)
         return context.get_dummy_value()
 
     names = (form, inverse, pairs, before, after, rows, x, out, cos, sin, index)
@@ -104,13 +128,23 @@ def _copy(build: Any, target: Any, source: Any, size: Any) -> None:
         cgutils.raw_memcpy(build, build.inttoptr(target, pointer), build.inttoptr(source, pointer), size, 1)
 
 
-def _row(build: Any, kind: str, size: int, interleaved: bool, stream: bool, pairs: Any, ends: Any, tables: Any) -> None:
+def _row(
+    build: Any, kind: str, size: int, interleaved: bool, stream: bool, hardware: bool,
+    pairs: Any, ends: Any, tables: Any,
+) -> None:  # fmt: skip
     """All pairs of one row, first in vectors as wide as a line, then in narrower ones."""
     stored, element = STORED[kind], ARITHMETIC[kind]
     wide = 8 if kind == "float64" else 4  # bytes of a table's numbers
     source, target = ends
     cos, sin, sign = tables
     done = whole(0)
+
+    def widened(number: Any) -> Any:
+        return widen(build, number, kind, hardware)
+
+    def narrowed(number: Any) -> Any:
+        return narrow(build, number, kind, hardware)
+
     for lanes in WIDTHS[kind]:
         nontemporal = stream and lanes == WIDTHS[kind][0]
         count = build.udiv(build.sub(pairs, done), whole(lanes))
@@ -126,30 +160,49 @@ def _row(build: Any, kind: str, size: int, interleaved: bool, stream: bool, pair
             if nontemporal:
                 done.set_metadata("nontemporal", build.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
+        def split(both: Any, lanes: int = lanes) -> list[Any]:
+            """First and second channels of pairs that lie side by side, as they are rotated."""
+            order = [range(k, 2 * lanes, 2) for k in (0, 1)]
+            if kind == "float16":  # cheaper to convert as it lies in memory; others, once sorted
+                both = widened(both)
+                return [_pick(build, both, every) for every in order]
+            return [widened(_pick(build, both, every)) for every in order]
+
+        def joined(u: Any, v: Any, lanes: int = lanes) -> Any:
+            order = [k // 2 + lanes * (k % 2) for k in range(2 * lanes)]
+            if kind == "float16":
+                return narrowed(_pick(build, u, order, v))
+            return _pick(build, narrowed(u), order, narrowed(v))
+
         with cgutils.for_range(build, count) as loop:
             i = build.add(done, build.mul(loop.index, whole(lanes)))
+            if lanes == WIDTHS[kind][0]:
+                at = build.add(source, build.mul(i, whole(2 * size if interleaved else size)))
+                for offset in (whole(LINE), whole(0)) if interleaved else (build.mul(pairs, whole(size)), whole(0)):
+                    _fetch(build, build.add(at, build.add(offset, whole(AHEAD))))
             c, s = load(cos, wide, element, i), load(sin, wide, element, i)
             s = build.fmul(s, _splat(build, sign, lanes))
             if interleaved and lanes > 1:
-                both = load(source, size, stored, build.mul(i, whole(2)), 2 * lanes)
-                a, b = (_pick(build, both, range(k, 2 * lanes, 2)) for k in (0, 1))
-            elif interleaved:
                 two = build.mul(i, whole(2))
-                a, b = load(source, size, stored, two), load(source, size, stored, build.add(two, whole(1)))
+                a, b = split(load(source, size, stored, two, 2 * lanes))
+                store(joined(*turn(build, a, b, c, s)), two)
             else:
-                a, b = load(source, size, stored, i), load(source, size, stored, build.add(i, pairs))
-            turned = turn(build, widen(build, a, kind), widen(build, b, kind), c, s)
-            u, v = (narrow(build, t, kind) for t in turned)
-            if interleaved and lanes > 1:
-                order = [k // 2 + lanes * (k % 2) for k in range(2 * lanes)]
-                store(_pick(build, u, order, v), build.mul(i, whole(2)))
-            elif interleaved:
-                store(u, two)
-                store(v, build.add(two, whole(1)))
-            else:
-                store(u, i)
-                store(v, build.add(i, pairs))
+                first = build.mul(i, whole(2)) if interleaved else i
+                second = build.add(first, whole(1) if interleaved else pairs)
+                a, b = (widened(load(source, size, stored, place)) for place in (first, second))
+                u, v = turn(build, a, b, c, s)
+                store(narrowed(u), first)
+                store(narrowed(v), second)
         done = build.add(done, build.mul(count, whole(lanes)))
+
+
+def _fetch(build: Any, address: Any) -> None:
+    """Ask for the line at an address, which need not be ours."""
+    flag = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), flag, flag, flag])
+    function = cgutils.get_or_insert_function(build.module, kind, "llvm.prefetch.p0i8")
+    to_read, keep, data = (ir.Constant(flag, number) for number in (0, 3, 1))
+    build.call(function, [build.inttoptr(address, BYTE.as_pointer()), to_read, keep, data])
 
 
 def _splat(build: Any, value: Any, lanes: int) -> Any:

@@ -1,4 +1,4 @@
-"""Small rotations straight from tensors to the loops: what was checked once is known again by its shapes.
+"""Rotations straight from tensors to the loops: what was checked once is known again by its shapes.
 
 A rotation is described by numbers alone: form, and of every tensor dtype, device, layout, sizes
 and strides. Compiled code writes this description from the tensors, through the C functions of
@@ -15,28 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import binding, ir
+from llvmlite import binding
 from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from torch import Tensor
 
-from numba_kernels import plan
-from numba_kernels.cpu import span
-from numba_kernels.strip import TAGS, peek
-from numba_kernels.threads import SMALL
+from numba_kernels import cpu, layout, plan
+from numba_kernels.strip import ROOM, peek, poke, room
+from numba_kernels.team import TEAM, carry_out
+from numba_kernels.threads import leave, take
 
-I64 = ir.IntType(64)
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 # a slot of the store: these words, then the description, at most ROOM words of it
-COUNT, PLAN, ITEMS, KIND, SPANS, SIZES, HEAD = 0, 1, 2, 3, 4, 8, 10
-ROOM, SLOTS = 54, 256
-WORDS = HEAD + ROOM
+COUNT, PLAN, ITEMS, KERNEL, SPANS, SIZES, HEAD = 0, 1, 2, 3, 4, 8, 10
+SLOTS, WORDS = 256, HEAD + ROOM
 
 STORE = np.zeros(SLOTS * WORDS, np.int64)
 PLACE = STORE.ctypes.data
-TAG = {dtype: (TAGS[kind], PLACE, number) for number, (dtype, kind) in enumerate(KINDS.items())}
+HUGE = 1 << 25  # bytes that are mapped anew each time; NumPy asks for huge pages, torch does not and so takes longer
+MISSING: list[str] = []  # with any, nothing is known, and all takes the path with all checks
 KEPT: dict[int, plan.Plan] = {}  # by slot: the store holds addresses alone
 
 
@@ -44,7 +41,7 @@ def _stable(name: str) -> Any:
     """A C function of torch: takes the address of a tensor and of its answer, returns 0 for success."""
     function = getattr(_LIBRARY, name, None)
     if function is None:
-        TAG.clear()  # a torch without it: nothing is known, all takes the path with all checks
+        MISSING.append(name)
     else:
         binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     return types.ExternalFunction(name, types.int32(types.int64, types.int64))
@@ -57,28 +54,6 @@ dim_of, sizes_of, strides_of, dtype_of, device_of, layout_of, data_of, bytes_of,
     _stable(f"aoti_torch_get_{name}") for name in
     ("dim", "sizes", "strides", "dtype", "device_type", "layout", "data_ptr", "storage_size", "storage_offset")
 )  # fmt: skip
-
-
-@intrinsic
-def room(typing: Any) -> Any:
-    """The address of ROOM 64-bit integers that last as long as the call."""
-
-    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
-        return build.ptrtoint(cgutils.alloca_once(build, ir.ArrayType(I64, ROOM)), I64)
-
-    return types.int64(), emit
-
-
-@intrinsic
-def poke(typing: Any, address: Any, place: Any, value: Any) -> Any:
-    """Write the 64-bit integer at `place` of the array at `address`."""
-
-    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
-        at = build.add(args[0], build.mul(args[1], ir.Constant(I64, 8)))
-        build.store(args[2], build.inttoptr(at, I64.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), emit
 
 
 @njit(cache=True)
@@ -154,14 +129,14 @@ def apart(a: int, a_span: int, b: int, b_span: int) -> bool:
 
 
 @njit(cache=True)
-def known(store: int, ready: int, kind: int, form: int, x: int, out: int, cos: int, sin: int) -> bool:
-    """Whether this rotation was planned and its memory is fit; then `ready` is what the loops take."""
+def known(store: int, call: int, form: int, x: int, out: int, cos: int, sin: int) -> bool:
+    """Whether this rotation was planned and its memory is fit; then `call` is what the loops take."""
     words = room()
     count = rotation(words, form, x, out, cos, sin)
     if count < 0:
         return False
     slot = store + slot_of(words, count) * (WORDS * 8)
-    if peek(slot, COUNT) != count or peek(slot, KIND) != kind:
+    if peek(slot, COUNT) != count:
         return False
     for i in range(count):
         if peek(words, i) != peek(slot, HEAD + i):
@@ -175,46 +150,44 @@ def known(store: int, ready: int, kind: int, form: int, x: int, out: int, cos: i
         return False
     if x != out and not apart(a, x_span, b, out_span):
         return False
-    poke(ready, 0, peek(slot, PLAN))
-    poke(ready, 1, a)
-    poke(ready, 2, b)
-    poke(ready, 3, c)
-    poke(ready, 4, s)
-    poke(ready, 5, peek(slot, ITEMS))
+    poke(call, cpu.KERNEL, peek(slot, KERNEL))
+    poke(call, cpu.PLAN, peek(slot, PLAN))
+    poke(call, cpu.X, a)
+    poke(call, cpu.OUT, b)
+    poke(call, cpu.COS, c)
+    poke(call, cpu.SIN, s)
+    poke(call, cpu.INDEX, 0)
+    poke(call, cpu.ITEMS, peek(slot, ITEMS))
+    poke(call, cpu.FRESH, 1)  # or in place, where nothing streams either
     return True
 
 
-@njit(cache=True)
-def go(tag: Any, ready: int) -> None:
-    span(tag, peek(ready, 0), peek(ready, 1), peek(ready, 2), peek(ready, 3), peek(ready, 4), 0, 0, peek(ready, 5))
-
-
-@njit(cache=True)
-def turn(tag: Any, store: int, kind: int, form: int, x: int, out: int, cos: int, sin: int) -> bool:
+@njit(cache=True, nogil=True)
+def turn(store: int, threads: int, team: int, form: int, cos: int, sin: int, x: int, out: int) -> bool:
     """Rotate x if this rotation is known, else touch nothing."""
-    ready = room()
-    if not known(store, ready, kind, form, x, out, cos, sin):
+    call = room()
+    if not known(store, call, form, x, out, cos, sin):
         return False
-    go(tag, ready)
+    carry_out(call, threads, team)
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def turn_both(
-    tag: Any, store: int, kind: int, form: int, q: int, q_out: int, k: int, k_out: int, cos: int, sin: int
+    store: int, threads: int, team: int, form: int, cos: int, sin: int, q: int, q_out: int, k: int, k_out: int
 ) -> bool:
     """Rotate query and key if both rotations are known, else touch nothing."""
-    ready, then = room(), room()
-    if not (known(store, ready, kind, form, q, q_out, cos, sin) and known(store, then, kind, form, k, k_out, cos, sin)):
+    call, then = room(), room()
+    if not (known(store, call, form, q, q_out, cos, sin) and known(store, then, form, k, k_out, cos, sin)):
         return False
-    go(tag, ready)
-    go(tag, then)
+    carry_out(call, threads, team)
+    carry_out(then, threads, team)
     return True
 
 
 @njit(cache=True)
 def enter(
-    store: int, form: int, x: int, out: int, cos: int, sin: int, plan: int, items: int, kind: int,
+    store: int, form: int, x: int, out: int, cos: int, sin: int, plan: int, items: int, kernel: int,
     x_span: int, out_span: int, cos_span: int, sin_span: int, size: int, wide: int,
 ) -> int:  # fmt: skip
     """Write a rotation to its slot, whose number is returned, or -1."""
@@ -224,7 +197,7 @@ def enter(
         return -1
     number: int = slot_of(words, count)
     slot = store + number * (WORDS * 8)
-    head = (count, plan, items, kind, x_span, out_span, cos_span, sin_span, size, wide)
+    head = (count, plan, items, kernel, x_span, out_span, cos_span, sin_span, size, wide)
     for i in range(HEAD):
         poke(slot, i, head[i])
     for i in range(count):
@@ -237,51 +210,74 @@ def enter(
 
 def code(pairing: str, start: int, inverse: bool) -> int:
     """The form as one number, -1 for what cannot be one."""
-    if type(start) is not int or not 0 <= start < 1 << 32 or type(inverse) is not bool or pairing not in plan.PAIRINGS:
+    whole = type(start) is int and 0 <= start < 1 << 32
+    if MISSING or not whole or type(inverse) is not bool or pairing not in plan.PAIRINGS:
         return -1
     return (pairing == "interleaved") | inverse << 1 | start << 2
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, form: int) -> Tensor | None:
     """The rotation of x if it is known, in a new tensor."""
-    key = TAG.get(x.dtype)
-    if key is None or not small(x):
+    if not takes(x):
         return None
     out = fresh(x)
-    return out if turn(*key, form, x._cdata, out._cdata, cos._cdata, sin._cdata) else None
+    return out if carried(turn, x.numel(), form, cos, sin, x, out) else None
 
 
-def rotated_(x: Tensor, cos: Tensor, sin: Tensor, form: int) -> bool:
-    """Rotate x in place if that is known, else touch nothing."""
-    key = TAG.get(x.dtype)
-    return key is not None and turn(*key, form, x._cdata, x._cdata, cos._cdata, sin._cdata)
+def rotated_(x: Tensor, cos: Tensor, sin: Tensor, form: int) -> Tensor | None:
+    """x, rotated in place if that is known, else untouched."""
+    return x if carried(turn, x.numel(), form, cos, sin, x, x) and changed(x) else None
 
 
 def rotated_qk(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, form: int) -> tuple[Tensor, Tensor] | None:
     """The rotations of query and key if both are known."""
-    tag = TAG.get(query.dtype)
-    if tag is None or not (small(query) and small(key)):
+    if not (takes(query) and takes(key)):
         return None
     q, k = fresh(query), fresh(key)
-    found = turn_both(*tag, form, query._cdata, q._cdata, key._cdata, k._cdata, cos._cdata, sin._cdata)
-    return (q, k) if found else None
+    return (q, k) if carried(turn_both, query.numel(), form, cos, sin, query, q, key, k) else None
 
 
-def small(x: Tensor) -> bool:
-    return x.numel() < SMALL and x.is_cpu and x.layout is torch.strided
+def rotated_qk_(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, form: int) -> tuple[Tensor, Tensor] | None:
+    """query and key, rotated in place if both rotations are known, else untouched."""
+    known = query is not key and carried(turn_both, query.numel(), form, cos, sin, query, query, key, key)
+    return (query, key) if known and changed(query, key) else None
+
+
+def changed(*tensors: Tensor) -> bool:
+    """Let autograd see that these have new values."""
+    torch._C._increment_version(tensors)
+    return True
+
+
+def carried(function: Any, size: int, form: int, *tensors: Tensor) -> bool:
+    """Whether the rotation was known, and is done."""
+    if form < 0:
+        return False
+    threads = take(size, torch.get_num_threads())
+    try:
+        done: bool = function(PLACE, threads, TEAM, form, *[t._cdata for t in tensors])
+    finally:
+        leave(threads)
+    return done
+
+
+def takes(x: Tensor) -> bool:
+    return x.is_cpu and x.layout is torch.strided and x.dtype in KINDS and x.numel() > 0
 
 
 def fresh(x: Tensor) -> Tensor:
     """Contiguous memory of x's shape."""
-    return torch.empty_like(x, memory_format=torch.contiguous_format)  # else steps of axes of size 1 are kept
+    if x.nbytes < HUGE:
+        return torch.empty_like(x, memory_format=torch.contiguous_format)  # else steps of axes of size 1 are kept
+    return torch.from_numpy(layout.fresh(np.broadcast_to(np.uint8(0), x.nbytes))).view(x.dtype).view(x.shape)
 
 
 def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool) -> None:
-    """Plan a rotation that passed all checks, unless it is one for several threads or needs copies."""
+    """Plan a rotation that passed all checks, unless it needs copies or more than one plan."""
     tensors, form = (x, out, cos, sin), code(pairing, start, inverse)
     dense = all(t.stride(-1) == 1 or t.shape[-1] == 1 for t in tensors)
-    fits = 0 < x.numel() < SMALL and cos.numel() > 0 and dense and cos.stride() == sin.stride()
-    if form < 0 or x.dtype not in TAG or not fits:
+    fits = x.numel() > 0 and cos.numel() > 0 and dense and cos.stride() == sin.stride()
+    if form < 0 or x.dtype not in KINDS or not fits:
         return
     steps = [tuple(s * t.itemsize for s in t.stride()) for t in tensors]
     loops = plan.make(
@@ -292,7 +288,7 @@ def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, sta
         return
     spans = [sum(s * (n - 1) for s, n in zip(b, t.shape, strict=True)) + t.itemsize
              for b, t in zip(steps, tensors, strict=True)]  # fmt: skip
-    addresses = (t._cdata for t in tensors)
-    slot = enter(PLACE, form, *addresses, loops.address, loops.items, TAG[x.dtype][2], *spans, x.itemsize, cos.itemsize)
+    kernel, addresses = cpu.kernel(KINDS[x.dtype]).address, (t._cdata for t in tensors)
+    slot = enter(PLACE, form, *addresses, loops.address, loops.items, kernel, *spans, x.itemsize, cos.itemsize)
     if slot >= 0:
         KEPT[slot] = loops

@@ -63,7 +63,7 @@ def on_cpu(
 
 
 def on_cpu_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> None:
-    if direct.rotated_(x, cos, sin, direct.code(pairing, start, inverse)):
+    if direct.rotated_(x, cos, sin, direct.code(pairing, start, inverse)) is not None:
         return
     check(x, cos, sin, pairing, start)
     if x.dtype not in KERNEL_DTYPES:

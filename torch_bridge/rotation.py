@@ -1,12 +1,16 @@
 """Rotation of torch tensors: the kernels on the CPU, plain torch everywhere else."""
 
 import torch
-from torch import Tensor
+from torch import _C, Tensor
 from torch.autograd import forward_ad
 
 from torch_bridge import direct, operators
 from torch_bridge.operators import KERNEL_DTYPES, array
 from torch_bridge.plain import arithmetic, broadcasts, plain
+
+compiling, grad_enabled, any_requires_grad = torch.compiler.is_compiling, torch.is_grad_enabled, _C._any_requires_grad
+modes_of_functions, modes_of_dispatch = _C._len_torch_function_stack, _C._len_torch_dispatch_stack
+transforms, tracing = _C._are_functorch_transforms_active, _C._get_tracing_state
 
 __all__ = ["KERNEL_DTYPES", "arithmetic", "array", "broadcasts", "plain", "rotate", "rotate_qk", "takes_kernel"]
 
@@ -24,8 +28,9 @@ def rotate(
     >>> rotate(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")
     tensor([[-1.,  1.]])
     """
-    if not inplace and at_hand(x, cos, sin):
-        at_once = direct.rotated(x, cos, sin, direct.code(pairing, start, inverse))
+    if at_hand(x, cos, sin):
+        form = direct.code(pairing, start, inverse)
+        at_once = direct.rotated_(x, cos, sin, form) if inplace else direct.rotated(x, cos, sin, form)
         if at_once is not None:
             return at_once
     wide = arithmetic(x.dtype)
@@ -38,8 +43,9 @@ def rotate(
 
 
 def rotate_qk(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, pairing: str, start: int = 0, inverse: bool = False
-) -> tuple[Tensor, Tensor]:
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *,
+    pairing: str, start: int = 0, inverse: bool = False, inplace: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`rotate` for query and key at once: the same tables, any numbers of heads.
 
     >>> query, key = torch.ones(4, 1, 2), torch.ones(2, 1, 2)
@@ -47,34 +53,34 @@ def rotate_qk(
     [torch.Size([4, 1, 2]), torch.Size([2, 1, 2])]
     """
     if at_hand(query, key, cos, sin):
-        at_once = direct.rotated_qk(query, key, cos, sin, direct.code(pairing, start, inverse))
+        form = direct.code(pairing, start, inverse)
+        at_once = (direct.rotated_qk_ if inplace else direct.rotated_qk)(query, key, cos, sin, form)
         if at_once is not None:
             return at_once
     wide = arithmetic(query.dtype)
-    turned: tuple[Tensor, Tensor] = operators.rotate_qk(
-        query, key, cos.to(wide), sin.to(wide), pairing, start, inverse
-    )
+    cos, sin = cos.to(wide), sin.to(wide)
+    if inplace:
+        operators.rotate_(query, cos, sin, pairing, start, inverse)
+        operators.rotate_(key, cos, sin, pairing, start, inverse)
+        return query, key
+    turned: tuple[Tensor, Tensor] = operators.rotate_qk(query, key, cos, sin, pairing, start, inverse)
     return turned
 
 
 def at_hand(*tensors: Tensor) -> bool:
     """Whether these are memory, with no gradient to record and no mode to be told: nothing an operator would add."""
-    if not eager() or torch._C._len_torch_function_stack():
+    if not eager() or modes_of_functions():
         return False
     for t in tensors:
         if type(t) is not Tensor or t.is_neg():
             return False
-    return not (torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors))
+    return not (grad_enabled() and any_requires_grad(*tensors))
 
 
 def eager() -> bool:
     """Whether no compiler, no tracer and no transform of functions is at work."""
-    return (
-        not torch.compiler.is_compiling()
-        and forward_ad._current_level < 0
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not torch._C._are_functorch_transforms_active()
-        and torch._C._get_tracing_state() is None
+    return not (
+        compiling() or forward_ad._current_level >= 0 or modes_of_dispatch() or transforms() or tracing() is not None
     )
 
 
