@@ -91,13 +91,10 @@ def describe(words: int, count: int, tensor: int) -> int:
 
 
 @njit(cache=True)
-def rotation(words: int, form: int, x: int, out: int, cos: int, sin: int) -> int:
-    """Describe a rotation: the number of words, or -1."""
-    poke(words, 0, form << 1 | (x == out))
-    count = 1
-    for tensor in (x, out, cos, sin):
-        count = describe(words, count, tensor)
-    return int(count)
+def begin(words: int, form: int, fresh: bool, cos: int, sin: int) -> int:
+    """Describe what query and key share, out being fresh memory or x itself: the number of words, or -1."""
+    poke(words, 0, form << 1 | fresh)
+    return int(describe(words, describe(words, 1, cos), sin))
 
 
 @njit(cache=True)
@@ -129,10 +126,9 @@ def apart(a: int, a_span: int, b: int, b_span: int) -> bool:
 
 
 @njit(cache=True)
-def known(store: int, call: int, form: int, x: int, out: int, cos: int, sin: int) -> bool:
+def known(store: int, call: int, words: int, shared: int, x: int, out: int, cos: int, sin: int) -> bool:
     """Whether this rotation was planned and its memory is fit; then `call` is what the loops take."""
-    words = room()
-    count = rotation(words, form, x, out, cos, sin)
+    count = describe(words, shared, x)
     if count < 0:
         return False
     slot = store + slot_of(words, count) * (WORDS * 8)
@@ -144,8 +140,8 @@ def known(store: int, call: int, form: int, x: int, out: int, cos: int, sin: int
     size, wide = peek(slot, SIZES), peek(slot, SIZES + 1)
     x_span, out_span = peek(slot, SPANS), peek(slot, SPANS + 1)
     cos_span, sin_span = peek(slot, SPANS + 2), peek(slot, SPANS + 3)
-    a, b = memory(x, x_span, size), memory(out, out_span, size)
-    c, s = memory(cos, cos_span, wide), memory(sin, sin_span, wide)
+    a, c, s = memory(x, x_span, size), memory(cos, cos_span, wide), memory(sin, sin_span, wide)
+    b = a if x == out else memory(out, out_span, size)
     if not (a and b and c and s and apart(b, out_span, c, cos_span) and apart(b, out_span, s, sin_span)):
         return False
     if x != out and not apart(a, x_span, b, out_span):
@@ -165,8 +161,8 @@ def known(store: int, call: int, form: int, x: int, out: int, cos: int, sin: int
 @njit(cache=True, nogil=True)
 def turn(store: int, threads: int, team: int, form: int, cos: int, sin: int, x: int, out: int) -> bool:
     """Rotate x if this rotation is known, else touch nothing."""
-    call = room()
-    if not known(store, call, form, x, out, cos, sin):
+    call, words = room(), room()
+    if not known(store, call, words, begin(words, form, x != out, cos, sin), x, out, cos, sin):
         return False
     carry_out(call, threads, team)
     return True
@@ -177,8 +173,11 @@ def turn_both(
     store: int, threads: int, team: int, form: int, cos: int, sin: int, q: int, q_out: int, k: int, k_out: int
 ) -> bool:
     """Rotate query and key if both rotations are known, else touch nothing."""
-    call, then = room(), room()
-    if not (known(store, call, form, q, q_out, cos, sin) and known(store, then, form, k, k_out, cos, sin)):
+    call, then, words = room(), room(), room()
+    shared = begin(words, form, q != q_out, cos, sin)
+    if not known(store, call, words, shared, q, q_out, cos, sin):
+        return False
+    if not known(store, then, words, shared, k, k_out, cos, sin):
         return False
     carry_out(call, threads, team)
     carry_out(then, threads, team)
@@ -187,12 +186,12 @@ def turn_both(
 
 @njit(cache=True)
 def enter(
-    store: int, form: int, x: int, out: int, cos: int, sin: int, plan: int, items: int, kernel: int,
+    store: int, form: int, fresh: bool, x: int, cos: int, sin: int, plan: int, items: int, kernel: int,
     x_span: int, out_span: int, cos_span: int, sin_span: int, size: int, wide: int,
 ) -> int:  # fmt: skip
     """Write a rotation to its slot, whose number is returned, or -1."""
     words = room()
-    count = rotation(words, form, x, out, cos, sin)
+    count = describe(words, begin(words, form, fresh, cos, sin), x)
     if count < 0:
         return -1
     number: int = slot_of(words, count)
@@ -273,7 +272,10 @@ def fresh(x: Tensor) -> Tensor:
 
 
 def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool) -> None:
-    """Plan a rotation that passed all checks, unless it needs copies or more than one plan."""
+    """Plan a rotation into fresh memory, as `fresh` makes it, or into x, which passed all checks.
+
+    Not if it needs copies or more than one plan.
+    """
     tensors, form = (x, out, cos, sin), code(pairing, start, inverse)
     dense = all(t.stride(-1) == 1 or t.shape[-1] == 1 for t in tensors)
     fits = x.numel() > 0 and cos.numel() > 0 and dense and cos.stride() == sin.stride()
@@ -288,7 +290,8 @@ def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, sta
         return
     spans = [sum(s * (n - 1) for s, n in zip(b, t.shape, strict=True)) + t.itemsize
              for b, t in zip(steps, tensors, strict=True)]  # fmt: skip
-    kernel, addresses = cpu.kernel(KINDS[x.dtype]).address, (t._cdata for t in tensors)
-    slot = enter(PLACE, form, *addresses, loops.address, loops.items, kernel, *spans, x.itemsize, cos.itemsize)
+    kernel, addresses = cpu.kernel(KINDS[x.dtype]).address, (t._cdata for t in (x, cos, sin))
+    head = (loops.address, loops.items, kernel, *spans, x.itemsize, cos.itemsize)
+    slot = enter(PLACE, form, x is not out, *addresses, *head)
     if slot >= 0:
         KEPT[slot] = loops
