@@ -93,13 +93,10 @@ def strip(
         x_step, out_step, table_step, index_step = steps
         gather = build.icmp_unsigned("!=", index, whole(0))
         apart = build.icmp_unsigned("!=", x, out)
+        back = build.icmp_unsigned("!=", inverse, whole(0))
         for code in range(4):
             interleaved, stream = bool(code & 1), code >= 2
             with build.if_then(build.icmp_unsigned("==", form, whole(code))):
-                element = ARITHMETIC[kind]
-                sign = build.select(
-                    build.icmp_unsigned("!=", inverse, whole(0)), ir.Constant(element, -1.0), ir.Constant(element, 1.0)
-                )
                 with cgutils.for_range(build, rows) as loop:
                     place = loop.index
                     row = cgutils.alloca_once_value(build, place)
@@ -113,7 +110,7 @@ def strip(
                         rest = build.add(before, build.mul(pairs, whole(2 * size)))
                         _copy(build, target, source, before)
                         _copy(build, build.add(target, rest), build.add(source, rest), after)
-                    tables = (build.add(cos, offset), build.add(sin, offset), sign)
+                    tables = (build.add(cos, offset), build.add(sin, offset), back)
                     ends = (build.add(source, before), build.add(target, before))
                     _row(build, kind, size, interleaved, stream, converts_float16(context), pairs, ends, tables)
         return context.get_dummy_value()
@@ -136,7 +133,10 @@ def _row(
     stored, element = STORED[kind], ARITHMETIC[kind]
     wide = 8 if kind == "float64" else 4  # bytes of a table's numbers
     source, target = ends
-    cos, sin, sign = tables
+    cos, sin, back = tables
+    # backwards is forwards with the channels of a pair exchanged, or with -sin where that is cheaper
+    halves = build.select(back, pairs, whole(0)), build.select(back, whole(0), pairs)
+    sign = build.select(back, ir.Constant(element, -1.0), ir.Constant(element, 1.0))
     done = whole(0)
 
     def widened(number: Any) -> Any:
@@ -181,14 +181,15 @@ def _row(
                 for offset in (whole(LINE), whole(0)) if interleaved else (build.mul(pairs, whole(size)), whole(0)):
                     _fetch(build, build.add(at, build.add(offset, whole(AHEAD))))
             c, s = load(cos, wide, element, i), load(sin, wide, element, i)
-            s = build.fmul(s, _splat(build, sign, lanes))
+            s = build.fmul(s, _splat(build, sign, lanes)) if interleaved else s
             if interleaved and lanes > 1:
                 two = build.mul(i, whole(2))
                 a, b = split(load(source, size, stored, two, 2 * lanes))
                 store(joined(*turn(build, a, b, c, s)), two)
             else:
-                first = build.mul(i, whole(2)) if interleaved else i
-                second = build.add(first, whole(1) if interleaved else pairs)
+                beside = build.mul(i, whole(2))
+                each = (build.add(beside, whole(k)) if interleaved else build.add(i, halves[k]) for k in (0, 1))
+                first, second = each
                 a, b = (widened(load(source, size, stored, place)) for place in (first, second))
                 u, v = turn(build, a, b, c, s)
                 store(narrowed(u), first)
