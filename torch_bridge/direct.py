@@ -22,7 +22,7 @@ from torch import Tensor
 from numba_kernels import cpu, layout, plan
 from numba_kernels.strip import ROOM, peek, poke, room
 from numba_kernels.team import TEAM, carry_out
-from numba_kernels.threads import leave, take
+from numba_kernels.threads import SMALL, leave, take
 
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -252,11 +252,12 @@ def carried(function: Any, size: int, form: int, *tensors: Tensor) -> bool:
     """Whether the rotation was known, and is done."""
     if form < 0:
         return False
-    threads = take(size, torch.get_num_threads())
+    threads = 1 if size < 2 * SMALL else take(size, torch.get_num_threads())
     try:
         done: bool = function(PLACE, threads, TEAM, form, *[t._cdata for t in tensors])
     finally:
-        leave(threads)
+        if threads > 1:
+            leave(threads)
     return done
 
 
