@@ -28,7 +28,7 @@ class Exact:
 
     def __init__(self, config: Any, by_type: bool, lengths: dict[str | None, int]) -> None:
         self.config, self.by_type, self.lengths = config, by_type, dict(lengths)
-        self._said = about(config)
+        self._said, self._words = about(config), len(vars(config))
         self._made: dict[tuple[str | None, int | None], Tables] = {}
         each = [layer for layer in layers(config) if layer.rope.pairs]
         self.types = {layer.kind if by_type else None: layer.rope_type for layer in each}
@@ -39,13 +39,20 @@ class Exact:
 
     def __call__(self, position_ids: Tensor, dtype: torch.dtype, layer_type: str | None) -> tuple[Tensor, Tensor]:
         """cos and sin (batch, seq, pairs) of position_ids (batch, seq), or (axes, batch, seq) for M-RoPE."""
-        if not torch.compiler.is_compiling() and (now := about(self.config)) != self._said:
-            edited = ", ".join(key for key in now if now[key] != self._said.get(key))
-            raise ValueError(f"{edited or 'config'} changed since the model was patched; expected a new model for it")
+        if not torch.compiler.is_compiling():
+            self._refuse_what_was_edited()
         made = self._tables(layer_type, self._length(position_ids, layer_type))
         if made.rope.axes is not None:
             position_ids = position_ids.expand(made.rope.axes, -1, -1).movedim(0, -1)
         return made(position_ids, dtype)
+
+    def _refuse_what_was_edited(self) -> None:
+        now = vars(self.config)
+        if len(now) != self._words or any(now.get(key) != value for key, value in self._said.items()):
+            now, before = about(self.config), self._said
+            edited = ", ".join(key for key in now | before if now.get(key) != before.get(key))
+            if edited:
+                raise ValueError(f"{edited} changed since the model was patched; expected a new model for it")
 
     def _length(self, position_ids: Tensor, layer_type: str | None) -> int | None:
         """The length by which frequencies are chosen, where they depend on one."""

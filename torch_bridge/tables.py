@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rope_ref.rope import Rope
 from torch_bridge.functions import tables, wide
-from torch_bridge.rotation import arithmetic, takes_kernel
+from torch_bridge.rotation import arithmetic, eager
 
 MOST = 32768  # rows that are kept; at 64 pairs 16 MiB in float32
 
@@ -83,4 +83,4 @@ class Tables:
 
 def in_memory(positions: Tensor) -> bool:
     """Whether numbers can be read here and now, rather than on another device or under a compiler."""
-    return not torch.compiler.is_compiling() and takes_kernel(positions.new_empty(0, dtype=torch.float32))
+    return eager() and type(positions) is Tensor and positions.is_cpu
