@@ -46,7 +46,7 @@ def run(kind: str, plan: Plan, fresh: bool, x: int, out: int, cos: int, sin: int
     calls = [(x + a, out + b, cos + c, sin + c, index and index + d) for a, b, c, d in plan.starts]
     if index and any(cpu.outside(plan.address, call[-1]) for call in calls):
         return False
-    kernel = cpu.kernel(kind).address
+    kernel = cpu.kernel(kind)
     threads = take(plan.size, team.told())
     try:
         for call in calls:

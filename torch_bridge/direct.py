@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import binding
-from numba import njit, types
+from numba import types
 from torch import Tensor
 
-from numba_kernels import cpu, layout, plan
+from numba_kernels import cpu, kept, layout, plan
 from numba_kernels.strip import ROOM, peek, poke, room
 from numba_kernels.team import TEAM, carry_out
 from numba_kernels.threads import leave, take
@@ -56,7 +56,7 @@ dim_of, sizes_of, strides_of, dtype_of, device_of, layout_of, data_of, bytes_of,
 )  # fmt: skip
 
 
-@njit(cache=True)
+@kept.compiled()
 def describe(words: int, count: int, tensor: int) -> int:
     """Append one tensor to the description; the new count, or -1 where there is no room or no answer."""
     handle, answer = room(), room()
@@ -90,7 +90,7 @@ def describe(words: int, count: int, tensor: int) -> int:
     return int(count + 1 + 2 * dim)
 
 
-@njit(cache=True)
+@kept.compiled()
 def rotation(words: int, form: int, x: int, out: int, cos: int, sin: int) -> int:
     """Describe a rotation: the number of words, or -1."""
     poke(words, 0, form << 1 | (x == out))
@@ -100,7 +100,7 @@ def rotation(words: int, form: int, x: int, out: int, cos: int, sin: int) -> int
     return int(count)
 
 
-@njit(cache=True)
+@kept.compiled()
 def slot_of(words: int, count: int) -> int:
     """The slot in which a description is kept, if it is."""
     mixed = count
@@ -110,7 +110,7 @@ def slot_of(words: int, count: int) -> int:
     return int(mixed & (SLOTS - 1))
 
 
-@njit(cache=True)
+@kept.compiled()
 def memory(tensor: int, span: int, size: int) -> int:
     """The address of the first number, or 0 unless `span` bytes from there on belong to its storage."""
     handle, answer = room(), room()
@@ -123,12 +123,12 @@ def memory(tensor: int, span: int, size: int) -> int:
     return int(peek(answer, 0))
 
 
-@njit(cache=True)
+@kept.compiled()
 def apart(a: int, a_span: int, b: int, b_span: int) -> bool:
     return a + a_span <= b or b + b_span <= a
 
 
-@njit(cache=True)
+@kept.compiled()
 def known(store: int, call: int, form: int, x: int, out: int, cos: int, sin: int) -> bool:
     """Whether this rotation was planned and its memory is fit; then `call` is what the loops take."""
     words = room()
@@ -162,7 +162,7 @@ def known(store: int, call: int, form: int, x: int, out: int, cos: int, sin: int
     return True
 
 
-@njit(cache=True, nogil=True)
+@kept.compiled(nogil=True)
 def turn(store: int, threads: int, team: int, form: int, cos: int, sin: int, x: int, out: int) -> bool:
     """Rotate x if this rotation is known, else touch nothing."""
     call = room()
@@ -172,7 +172,7 @@ def turn(store: int, threads: int, team: int, form: int, cos: int, sin: int, x: 
     return True
 
 
-@njit(cache=True, nogil=True)
+@kept.compiled(nogil=True)
 def turn_both(
     store: int, threads: int, team: int, form: int, cos: int, sin: int, q: int, q_out: int, k: int, k_out: int
 ) -> bool:
@@ -185,7 +185,7 @@ def turn_both(
     return True
 
 
-@njit(cache=True)
+@kept.compiled()
 def enter(
     store: int, form: int, x: int, out: int, cos: int, sin: int, plan: int, items: int, kernel: int,
     x_span: int, out_span: int, cos_span: int, sin_span: int, size: int, wide: int,
@@ -288,7 +288,7 @@ def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, sta
         return
     spans = [sum(s * (n - 1) for s, n in zip(b, t.shape, strict=True)) + t.itemsize
              for b, t in zip(steps, tensors, strict=True)]  # fmt: skip
-    kernel, addresses = cpu.kernel(KINDS[x.dtype]).address, (t._cdata for t in tensors)
+    kernel, addresses = cpu.kernel(KINDS[x.dtype]), (t._cdata for t in tensors)
     slot = enter(PLACE, form, *addresses, loops.address, loops.items, kernel, *spans, x.itemsize, cos.itemsize)
     if slot >= 0:
         KEPT[slot] = loops
