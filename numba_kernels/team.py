@@ -84,11 +84,16 @@ def run(
 
 
 def most() -> int:
-    """How many threads Numba was told to use at most; asked any earlier than by others, it would start some."""
+    """How many threads Numba was told to use at most; asked any earlier than by others, it would start some.
+
+    Within a parallel region of OpenMP, where Numba allows others to be nested, every core is at work already.
+    """
+    if OPENMP and OPENMP.omp_in_parallel():
+        return 1
     begun = parallel._is_initialized or not OPENMP
     return int(numba.get_num_threads() if begun else numba.config.NUMBA_NUM_THREADS)
 
 
 def told() -> int:
-    """How many threads OpenMP was told to use, by torch or by the environment."""
+    """How many threads OpenMP was told to use: by torch, once it has worked in this thread, or by the environment."""
     return int(OPENMP.omp_get_max_threads()) if OPENMP else most()
