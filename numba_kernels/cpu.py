@@ -7,23 +7,19 @@ that was never touched, which the system is about to bring into the cache, so th
 """
 
 import logging
-import zlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from numba import cfunc, njit, types
 from numba.core import event
 from numba.extending import register_jitable
 
+from numba_kernels import kept
 from numba_kernels.strip import TAGS, fence, peek, strip
 
 (FORM, INVERSE, PAIRS, BEFORE, AFTER, ROWS, INSIDE, BLOCK, STREAM, ALIGN,
  M0, M1, R0, R1, X_M0, X_M1, X_R0, X_R1, OUT_M0, OUT_M1, OUT_R0, OUT_R1,
  TABLE_M0, TABLE_M1, TABLE_STEP, INDEX_M0, INDEX_M1, SHARED, LENGTH) = range(29)  # fmt: skip
 KERNEL, PLAN, X, OUT, COS, SIN, INDEX, ITEMS, FRESH = range(9)
-HERE = Path(__file__).parent
-SOURCE = 1 + zlib.crc32(b"".join((HERE / name).read_bytes() for name in ("cpu.py", "pair.py", "strip.py")))
 
 
 @register_jitable
@@ -64,16 +60,14 @@ def span(
 
 
 @cache
-def kernel(kind: str) -> Any:
-    """The compiled loops for numbers of this kind: (address of a call, part, parts) -> None.
+def kernel(kind: str) -> int:
+    """The address of the compiled loops for numbers of this kind: (address of a call, part, parts) -> None.
 
     Parts are even, and far apart in memory where that can be: no number depends on how many there are.
     """
-    tag, source = TAGS[kind], SOURCE
+    tag = TAGS[kind]
 
     def part(call: int, number: int, parts: int) -> None:
-        if not source:  # so that it is a part of the key of Numba's cache, which looks at no file but this one
-            return
         plan = peek(call, PLAN)
         items, shared = peek(call, ITEMS), peek(plan, R0) * (peek(plan, R1) if peek(plan, INSIDE) else 1)
         low, high, first, last = 0, items, 0, shared
@@ -85,11 +79,11 @@ def kernel(kind: str) -> Any:
              peek(call, FRESH), low, high, first, last)  # fmt: skip
 
     with event.install_listener("numba:run_pass", Announcement(kind)):
-        return cfunc(types.void(types.int64, types.int64, types.int64), cache=True)(part)
+        return kept.address(part)
 
 
 class Announcement(event.Listener):
-    """Says that a kernel is being compiled, which takes a second, where it was not found in Numba's cache."""
+    """Says that a kernel is being compiled, which takes a second, where it was not kept from another process."""
 
     def __init__(self, kind: str) -> None:
         self.kind: str | None = kind
@@ -103,7 +97,7 @@ class Announcement(event.Listener):
         pass
 
 
-@njit(cache=True, nogil=True)
+@kept.compiled(nogil=True)
 def outside(plan: int, index: int) -> int:
     """1 if some index is not a row of the tables, else 0."""
     rows = peek(plan, ROWS)

@@ -5,35 +5,21 @@ begins. So GNU's OpenMP is entered directly where it is found, which also spares
 machinery of a parallel loop; elsewhere Numba's own loop serves.
 """
 
-import ctypes
 from typing import Any
 
 import numba
-from llvmlite import binding, ir
-from numba import cfunc, njit, prange, types
+from llvmlite import ir
+from numba import prange, types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
+from numba_kernels import kept
 from numba_kernels.cpu import COS, FRESH, INDEX, ITEMS, KERNEL, OUT, PLAN, SIN, X
+from numba_kernels.openmp import NAMES, OPENMP
 from numba_kernels.strip import I64, poke, room
 
-NAMES = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_get_max_threads")
-
-
-def _openmp() -> Any:
-    """The library under the name that torch asks for, so that both get the same one."""
-    try:
-        library = ctypes.CDLL("libgomp.so.1")
-        for name in NAMES:
-            binding.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
-    except (OSError, AttributeError):
-        return None
-    return library
-
-
-OPENMP = _openmp()
 _begin = types.ExternalFunction(NAMES[0], types.void(types.int64, types.int64, types.uint32, types.uint32))
-_number, _count = (types.ExternalFunction(name, types.int32()) for name in NAMES[1:3])
+_number, _count = (types.ExternalFunction(name, types.int32()) for name in NAMES[1:])
 
 
 @intrinsic
@@ -53,25 +39,24 @@ def _member(call: int) -> None:
 
 
 if OPENMP:
-    MEMBER = cfunc(types.void(types.int64), cache=True)(_member)
+    TEAM = kept.address(_member)
 
-    @njit(cache=True, nogil=True)
+    @kept.compiled(nogil=True)
     def together(call: int, threads: int, member: int) -> None:
         """Carry out a call by as many threads at once."""
         _begin(member, call, threads, 0)
 
-    TEAM = MEMBER.address
 else:
     TEAM = 0
 
-    @njit(cache=True, nogil=True, parallel=True)
+    @kept.compiled(nogil=True, parallel=True)
     def together(call: int, threads: int, member: int) -> None:
         """Carry out a call by as many threads at once."""
         for number in prange(threads):
             work(call, number, threads)
 
 
-@njit(cache=True, nogil=True)
+@kept.compiled(nogil=True)
 def carry_out(call: int, threads: int, member: int) -> None:
     if threads > 1:
         together(call, threads, member)
@@ -79,7 +64,7 @@ def carry_out(call: int, threads: int, member: int) -> None:
         work(call, 0, 1)
 
 
-@njit(cache=True, nogil=True)
+@kept.compiled(nogil=True)
 def run(
     kernel: int, plan: int, x: int, out: int, cos: int, sin: int, index: int, items: int, fresh: int,
     threads: int, member: int,
@@ -99,11 +84,16 @@ def run(
 
 
 def most() -> int:
-    """How many threads Numba was told to use at most; asked any earlier than by others, it would start some."""
+    """How many threads Numba was told to use at most; asked any earlier than by others, it would start some.
+
+    Within a parallel region of OpenMP, where Numba allows others to be nested, every core is at work already.
+    """
+    if OPENMP and OPENMP.omp_in_parallel():
+        return 1
     begun = parallel._is_initialized or not OPENMP
     return int(numba.get_num_threads() if begun else numba.config.NUMBA_NUM_THREADS)
 
 
 def told() -> int:
-    """How many threads OpenMP was told to use, by torch or by the environment."""
+    """How many threads OpenMP was told to use: by torch, once it has worked in this thread, or by the environment."""
     return int(OPENMP.omp_get_max_threads()) if OPENMP else most()

@@ -2,13 +2,16 @@
 
 OpenMP does not survive a fork, Numba's workqueue layer not two threads that enter it. So one
 caller at a time runs in parallel, the others, and any forked child, alone; the numbers are
-the same. A child whose parent used OpenMP before this module was imported by either is beyond
-what can be seen from here, unless ``multiprocessing`` started it.
+the same. A fork waits for what is being compiled, whose lock would never open in the child. A child
+whose parent used OpenMP before this module was imported by either is beyond what can be seen
+from here, unless ``multiprocessing`` started it.
 """
 
 import multiprocessing
 import os
 import threading
+
+from numba.core.compiler_lock import global_compiler_lock
 
 from numba_kernels import cpu, team
 from numba_kernels.plan import Plan
@@ -19,13 +22,16 @@ _entered = threading.Lock()
 _forked = multiprocessing.parent_process() is not None and multiprocessing.get_start_method() == "fork"
 
 
-def _after_fork() -> None:
+def _in_child() -> None:
     global _forked
     _forked = True
+    global_compiler_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release, after_in_child=_in_child
+    )
 
 
 def take(size: int, told: int) -> int:
@@ -46,7 +52,7 @@ def run(kind: str, plan: Plan, fresh: bool, x: int, out: int, cos: int, sin: int
     calls = [(x + a, out + b, cos + c, sin + c, index and index + d) for a, b, c, d in plan.starts]
     if index and any(cpu.outside(plan.address, call[-1]) for call in calls):
         return False
-    kernel = cpu.kernel(kind).address
+    kernel = cpu.kernel(kind)
     threads = take(plan.size, team.told())
     try:
         for call in calls:

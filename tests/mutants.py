@@ -43,7 +43,7 @@ from rope_ref.rope import Rope
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("numba_kernels", "torch_bridge")
-COMPILED = ("cpu.py", "pair.py", "strip.py")  # what Numba's cache of compiled loops depends on
+COMPILED = ("cpu.py", "pair.py", "strip.py", "team.py")  # what compiled code that is kept on disk depends on
 FORKING = multiprocessing.get_context("fork")  # so that torch and Numba are imported once
 PROCESSES = 2
 STAGES = (2, 16)  # examples of a property: few kill most

@@ -16,25 +16,26 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import binding
-from numba import njit, types
+from numba import types
+from numba.extending import intrinsic
 from torch import Tensor
 
-from numba_kernels import cpu, layout, plan
-from numba_kernels.strip import ROOM, peek, poke, room
+from numba_kernels import cpu, kept, layout, plan
+from numba_kernels.strip import I64, ROOM, peek, poke, room
 from numba_kernels.team import TEAM, carry_out
 from numba_kernels.threads import SMALL, leave, take
 
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
-# a slot of the store: these words, then the description, at most ROOM words of it
-COUNT, PLAN, ITEMS, KERNEL, SPANS, SIZES, HEAD = 0, 1, 2, 3, 4, 8, 10
+# a slot of the store: these words, the plan, and the description, at most ROOM words of it
+COUNT, ITEMS, KERNEL, SPANS, SIZES, PLAN = 0, 1, 2, 3, 7, 9
+HEAD = PLAN + cpu.LENGTH
 SLOTS, WORDS = 256, HEAD + ROOM
 
 STORE = np.zeros(SLOTS * WORDS, np.int64)
 PLACE = STORE.ctypes.data
 HUGE = 1 << 25  # bytes that are mapped anew each time; NumPy asks for huge pages, torch does not and so takes longer
 MISSING: list[str] = []  # with any, nothing is known, and all takes the path with all checks
-KEPT: dict[int, plan.Plan] = {}  # by slot: the store holds addresses alone
 
 
 def _stable(name: str) -> Any:
@@ -56,7 +57,29 @@ dim_of, sizes_of, strides_of, dtype_of, device_of, layout_of, data_of, bytes_of,
 )  # fmt: skip
 
 
-@njit(cache=True)
+@intrinsic
+def let_go(typing: Any) -> Any:
+    """Let other threads run Python; what `take_back` needs."""
+
+    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
+        return build.ptrtoint(context.get_python_api(build).save_thread(), I64)
+
+    return types.int64(), emit
+
+
+@intrinsic
+def take_back(typing: Any, python: Any) -> Any:
+    """Wait for Python's lock."""
+
+    def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
+        api = context.get_python_api(build)
+        api.restore_thread(build.inttoptr(args[0], api.voidptr))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
+@kept.compiled()
 def describe(words: int, count: int, tensor: int) -> int:
     """Append one tensor to the description; the new count, or -1 where there is no room or no answer."""
     handle, answer = room(), room()
@@ -90,14 +113,14 @@ def describe(words: int, count: int, tensor: int) -> int:
     return int(count + 1 + 2 * dim)
 
 
-@njit(cache=True)
+@kept.compiled()
 def begin(words: int, form: int, fresh: bool, cos: int, sin: int) -> int:
     """Describe what query and key share, out being fresh memory or x itself: the number of words, or -1."""
     poke(words, 0, form << 1 | fresh)
     return int(describe(words, describe(words, 1, cos), sin))
 
 
-@njit(cache=True)
+@kept.compiled()
 def slot_of(words: int, count: int) -> int:
     """The slot in which a description is kept, if it is."""
     mixed = count
@@ -107,7 +130,7 @@ def slot_of(words: int, count: int) -> int:
     return int(mixed & (SLOTS - 1))
 
 
-@njit(cache=True)
+@kept.compiled()
 def memory(tensor: int, span: int, size: int) -> int:
     """The address of the first number, or 0 unless `span` bytes from there on belong to its storage."""
     handle, answer = room(), room()
@@ -120,14 +143,17 @@ def memory(tensor: int, span: int, size: int) -> int:
     return int(peek(answer, 0))
 
 
-@njit(cache=True)
+@kept.compiled()
 def apart(a: int, a_span: int, b: int, b_span: int) -> bool:
     return a + a_span <= b or b + b_span <= a
 
 
-@njit(cache=True)
-def known(store: int, call: int, words: int, shared: int, x: int, out: int, cos: int, sin: int) -> bool:
-    """Whether this rotation was planned and its memory is fit; then `call` is what the loops take."""
+@kept.compiled()
+def known(store: int, call: int, loops: int, words: int, shared: int, x: int, out: int, cos: int, sin: int) -> bool:
+    """Whether this rotation was planned and its memory is fit; then `call` is what the loops take, `loops` its plan.
+
+    The plan is a copy, since another rotation may take the slot as soon as Python's lock is let go.
+    """
     count = describe(words, shared, x)
     if count < 0:
         return False
@@ -146,8 +172,10 @@ def known(store: int, call: int, words: int, shared: int, x: int, out: int, cos:
         return False
     if x != out and not apart(a, x_span, b, out_span):
         return False
+    for i in range(cpu.LENGTH):
+        poke(loops, i, peek(slot, PLAN + i))
     poke(call, cpu.KERNEL, peek(slot, KERNEL))
-    poke(call, cpu.PLAN, peek(slot, PLAN))
+    poke(call, cpu.PLAN, loops)
     poke(call, cpu.X, a)
     poke(call, cpu.OUT, b)
     poke(call, cpu.COS, c)
@@ -158,33 +186,37 @@ def known(store: int, call: int, words: int, shared: int, x: int, out: int, cos:
     return True
 
 
-@njit(cache=True, nogil=True)
+@kept.compiled()
 def turn(store: int, threads: int, team: int, form: int, cos: int, sin: int, x: int, out: int) -> bool:
     """Rotate x if this rotation is known, else touch nothing."""
-    call, words = room(), room()
-    if not known(store, call, words, begin(words, form, x != out, cos, sin), x, out, cos, sin):
+    call, loops, words = room(), room(), room()
+    if not known(store, call, loops, words, begin(words, form, x != out, cos, sin), x, out, cos, sin):
         return False
+    python = let_go()
     carry_out(call, threads, team)
+    take_back(python)
     return True
 
 
-@njit(cache=True, nogil=True)
+@kept.compiled()
 def turn_both(
     store: int, threads: int, team: int, form: int, cos: int, sin: int, q: int, q_out: int, k: int, k_out: int
 ) -> bool:
     """Rotate query and key if both rotations are known, else touch nothing."""
-    call, then, words = room(), room(), room()
+    call, loops, then, others, words = room(), room(), room(), room(), room()
     shared = begin(words, form, q != q_out, cos, sin)
-    if not known(store, call, words, shared, q, q_out, cos, sin):
+    if not known(store, call, loops, words, shared, q, q_out, cos, sin):
         return False
-    if not known(store, then, words, shared, k, k_out, cos, sin):
+    if not known(store, then, others, words, shared, k, k_out, cos, sin):
         return False
+    python = let_go()
     carry_out(call, threads, team)
     carry_out(then, threads, team)
+    take_back(python)
     return True
 
 
-@njit(cache=True)
+@kept.compiled()
 def enter(
     store: int, form: int, fresh: bool, x: int, cos: int, sin: int, plan: int, items: int, kernel: int,
     x_span: int, out_span: int, cos_span: int, sin_span: int, size: int, wide: int,
@@ -196,9 +228,11 @@ def enter(
         return -1
     number: int = slot_of(words, count)
     slot = store + number * (WORDS * 8)
-    head = (count, plan, items, kernel, x_span, out_span, cos_span, sin_span, size, wide)
-    for i in range(HEAD):
+    head = (count, items, kernel, x_span, out_span, cos_span, sin_span, size, wide)
+    for i in range(PLAN):
         poke(slot, i, head[i])
+    for i in range(cpu.LENGTH):
+        poke(slot, PLAN + i, peek(plan, i))
     for i in range(count):
         poke(slot, HEAD + i, peek(words, i))
     return number
@@ -250,9 +284,10 @@ def changed(*tensors: Tensor) -> bool:
 
 def carried(function: Any, size: int, form: int, *tensors: Tensor) -> bool:
     """Whether the rotation was known, and is done."""
+    told = torch.get_num_threads()  # which tells OpenMP too, for the path with all checks, if this thread is new
     if form < 0:
         return False
-    threads = 1 if size < 2 * SMALL else take(size, torch.get_num_threads())
+    threads = 1 if size < 2 * SMALL else take(size, told)
     try:
         done: bool = function(PLACE, threads, TEAM, form, *[t._cdata for t in tensors])
     finally:
@@ -291,8 +326,6 @@ def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, sta
         return
     spans = [sum(s * (n - 1) for s, n in zip(b, t.shape, strict=True)) + t.itemsize
              for b, t in zip(steps, tensors, strict=True)]  # fmt: skip
-    kernel, addresses = cpu.kernel(KINDS[x.dtype]).address, (t._cdata for t in (x, cos, sin))
+    kernel, addresses = cpu.kernel(KINDS[x.dtype]), (t._cdata for t in (x, cos, sin))
     head = (loops.address, loops.items, kernel, *spans, x.itemsize, cos.itemsize)
-    slot = enter(PLACE, form, x is not out, *addresses, *head)
-    if slot >= 0:
-        KEPT[slot] = loops
+    enter(PLACE, form, x is not out, *addresses, *head)
