@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rope_ref.rope import Rope
 from torch_bridge import rotate, rotate_qk
-from torch_bridge.bench.cases import Case, check, close, rotated, roundings
+from torch_bridge.bench.cases import START, Case, check, close, rotated, roundings
 from torch_bridge.bench.peers import PEERS, Peer, tables_at
 from torch_bridge.bench.rows import Job, LeftOut, Row, Section, Wrong
 from torch_bridge.bench.timing import Effort, figure, in_turn
@@ -17,10 +17,12 @@ from torch_bridge.bench.timing import Effort, figure, in_turn
 TOKENS = (1, 512, 4096)
 DTYPES = ("float32", "bfloat16")
 POSITION = 200  # of the decoded token: beyond 256 some peers are wrong in bfloat16
-BY_SIZE = """(1, 32, tokens, 128). The time of a peer over that of torch_bridge.rotate, same pairing: how many times slower it is.
+BY_SIZE = """\
+(1, 32, tokens, 128). The time of a peer over that of torch_bridge.rotate, same pairing: how many times slower it is.
 vLLM rotates in place and is compared with torch_bridge.rotate(inplace=True) in its layout, (tokens, heads, head_dim).
 Only the call is timed: tables, and arrays of their own kind, are made before."""
-DECODED = """Query (1, 32, 1, 128) and key (1, 8, 1, 128), microseconds of a call: a peer (vLLM in place, others into new tensors)
+DECODED = """\
+Query (1, 32, 1, 128) and key (1, 8, 1, 128), microseconds of a call: a peer (vLLM in place, others into new tensors)
 and torch_bridge.rotate_qk with all its checks, into new tensors and in place. The last two columns: how many times
 slower the peer is."""
 
@@ -43,8 +45,8 @@ def sized(name: str, tokens: int, dtype: str, effort: Effort) -> Sequence[Row]:
     pairing = PEERS[name][1]
     (x,) = Case(tokens, dtype, pairing).tensors()
     rope = Rope(x.shape[-1], pairing=pairing)
-    cos, sin = tables_at(rope, 0, tokens)
-    peer = ready(name, [x], rope, 0)
+    cos, sin = tables_at(rope, START, tokens)
+    peer = ready(name, [x], rope, START)
     if peer.in_place:
         packed, rows = x[0].transpose(0, 1).clone(memory_format=torch.contiguous_format), (cos[:, None], sin[:, None])
         ours: Callable[[], Tensor] = lambda: rotate(packed, *rows, pairing=pairing, inplace=True)  # noqa: E731

@@ -14,6 +14,7 @@ from torch_bridge.bench.rows import LeftOut, Wrong
 from torch_bridge.rotation import arithmetic, plain
 
 DTYPES = ("float32", "bfloat16", "float16")
+START = 100  # the position of the first token: at 0 a rotation does nothing, and a wrong one would be right
 PART = 4096  # tokens that are checked at once
 COPIES = 8  # of the tensors of a case that are there at once, those of the eager formula among them
 
@@ -66,7 +67,7 @@ class Case(NamedTuple):
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """cos and sin, (tokens, pairs) with an axis for the heads where these come after."""
-        cos, sin = (torch.from_numpy(t) for t in tables(self.rope, np.arange(self.tokens), np.float32))
+        cos, sin = (torch.from_numpy(t) for t in tables(self.rope, START + np.arange(self.tokens), np.float32))
         inner = self.layout in ("token-major", "packed")
         return (cos[:, None], sin[:, None]) if inner else (cos, sin)
 
@@ -94,7 +95,9 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, pairing: str) -> Tensor:
 def check(
     name: str, got: Tensor, x: Tensor, cos: Tensor, sin: Tensor, pairing: str, inner: str | None = None
 ) -> None:  # fmt: skip
-    """Raise Wrong unless `got` is x rotated by tables (tokens, ..., pairs); part by part, so that memory stays small."""
+    """Raise Wrong unless `got` is x rotated by tables (tokens, ..., pairs); in parts, so that memory stays small."""
+    if got.shape != x.shape:
+        raise Wrong(f"{name} has shape {tuple(got.shape)}; expected {tuple(x.shape)}, that of x")
     bound, axis = roundings(x, cos, sin, inner), -cos.ndim
     for y, part, c, s in zip(got.split(PART, axis), x.split(PART, axis), cos.split(PART), sin.split(PART), strict=True):
         close(name, y, rotated(part, c, s, pairing), bound)

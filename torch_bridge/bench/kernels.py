@@ -18,7 +18,8 @@ from torch_bridge.rotation import array
 
 TOKENS = (1, 16, 512, 4096, 32768)
 VARIED_TOKENS = (512, 4096)
-NOTES = """Ratios are against what torch needs for the same bytes: 1.00 is the speed of memory, more is faster.
+NOTES = """\
+Ratios are against what torch needs for the same bytes: 1.00 is the speed of memory, more is faster.
 in place   torch_bridge.rotate(inplace=True), against mul_(1.0) of the channels that turn
 given      numba_kernels.rotate(out=), against copy_ into the same buffer
 fresh      torch_bridge.rotate, against empty_like and copy_

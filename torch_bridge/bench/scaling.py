@@ -15,7 +15,8 @@ THREAD_TOKENS = 512
 GROWTH_TOKENS = (512, 2048, 8192, 32768, 131072)
 GROWTH_HEADS = 8
 THREADS = """(1, 32, 512, 128) in place, which stays in cache: the time of one thread over that of several."""
-GROWTH = """float32 in place, (1, 8, tokens, 128): 8 heads, for all sizes, there at once, to take less than 2 GB.
+GROWTH = """\
+float32 in place, (1, 8, tokens, 128): 8 heads, for all sizes, there at once, to take less than 2 GB.
 Nanoseconds for each token, of rotation and of mul_; the ratio is that of speeds, 1.00 being the speed of memory."""
 
 

@@ -15,7 +15,8 @@ from torch_bridge.bench.rows import Job, Row, Section, Wrong
 from torch_bridge.bench.timing import Effort, figure
 
 PROCESSES = 5
-NOTES = """Seconds of torch_bridge.rotate at its first call in a process: "ever" with an empty folder for Numba's cache, so that
+NOTES = """\
+Seconds of torch_bridge.rotate at its first call in a process: "ever" with an empty folder for Numba's cache, so that
 kernels are compiled, "again" in the next process, which finds them. The import is that of torch_bridge after torch."""
 FIRST = """
 import time, torch, torch_bridge

@@ -11,14 +11,15 @@ from torch import Tensor
 import numba_kernels as nk
 from rope_ref.rotation import tables
 from rope_ref.variants import xpos
-from torch_bridge.bench.cases import DTYPES, Case, close, rotated, roundings
+from torch_bridge.bench.cases import DTYPES, START, Case, close, rotated, roundings
 from torch_bridge.bench.rows import Job, Row, Section
 from torch_bridge.bench.timing import Effort, figure, in_turn
 from torch_bridge.rotation import array
 
 TOKENS = (512, 4096)
 BATCH = 2
-NOTES = """Times into a given buffer over those with tables (tokens, pairs) for all heads, the same x: 1.00 is no cost.
+NOTES = """\
+Times into a given buffer over those with tables (tokens, pairs) for all heads, the same x: 1.00 is no cost.
 Positions with several axes, and every variant, only put other numbers in the same tables: xPos of the keys stands for
 them all. One row for all tokens is what could be saved at most if cos and sin were computed instead of read."""
 
@@ -34,7 +35,8 @@ def measure(case: Case, effort: Effort) -> Sequence[Row]:
     """The rows of one size, all calls in turn; raises Wrong where a rotation is."""
     (x,), (cos, sin) = case.tensors(), case.tables()
     heads, rows = x.shape[1], torch.arange(case.tokens).flip(0)
-    magnitude = [torch.from_numpy(t) for t in tables(xpos(case.head_dim).keys, np.arange(case.tokens), np.float32)]
+    places = START + np.arange(case.tokens)
+    magnitude = [torch.from_numpy(t) for t in tables(xpos(case.head_dim).keys, places, np.float32)]
     split = x.view(BATCH, heads, -1, case.head_dim)
     own, short = zip(*((t.view(BATCH, 1, -1, t.shape[-1]), t[: case.tokens // BATCH]) for t in (cos, sin)), strict=True)
     ways: dict[str, tuple[Tensor, Sequence[Tensor], Tensor | None]] = {
