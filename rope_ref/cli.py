@@ -112,7 +112,7 @@ def add_generate(one: argparse.ArgumentParser) -> None:
 def add_bench(one: argparse.ArgumentParser) -> None:
     one.add_argument("--quick", action="store_true", help="fewer rows and rounds")
     one.add_argument("--rounds", type=int, metavar="N",
-                     help="runs of every call; by default at most 25, and fewer of long ones")  # fmt: skip
+                     help="runs of every call; by default at most 50, and fewer of long ones")  # fmt: skip
     one.add_argument("--only", action="append", default=[], metavar="TABLE", help="a table alone; may be repeated: "
                      "size, shape, tables, decode, training, together, peers, threads, growth, start")  # fmt: skip
     one.add_argument("--json", metavar="FILE", default="rope-ref-bench.json", help="default: %(default)s")

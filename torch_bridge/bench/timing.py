@@ -17,7 +17,7 @@ SAMPLE = 200e-6  # seconds that a sample takes at least, for clocks to be nothin
 class Effort(NamedTuple):
     """At most so many rounds; after `LEAST` of them no more than fit in so many seconds."""
 
-    rounds: int = 25
+    rounds: int = 50
     seconds: float = 2.0
 
 
