@@ -13,7 +13,7 @@ from torch_bridge.bench import against, calls, kernels, machine, report, scaling
 from torch_bridge.bench.rows import LeftOut, Row, Section, Wrong
 from torch_bridge.bench.timing import Effort
 
-SECTIONS: dict[str, Callable[[bool], Section]] = {
+SECTIONS: dict[str, Callable[[bool], Section]] = {  # a table is a function, told whether to be quick, and a line
     "size": kernels.by_size,
     "shape": kernels.by_shape,
     "tables": tables.by_tables,
