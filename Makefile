@@ -22,8 +22,8 @@ test: .venv/installed ## run every test and every example of the docs
 coverage: .venv/installed ## the same, with lines covered
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-bench: .venv/installed ## speed of the kernels against memory and eager formulas
-	@$(BIN)/python -m benchmarks.speed
+bench: .venv/installed ## speed of the kernels against memory and other implementations (some minutes)
+	@$(BIN)/rope-ref bench
 
 models: .venv/installed ## models of transformers, patched: tokens per second, share of rotation (half an hour)
 	@$(BIN)/python -m benchmarks.models

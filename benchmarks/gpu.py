@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.timing import duration
 from torch_bridge import rotate
+from torch_bridge.bench.timing import duration
 from torch_bridge.cuda import installed
 from torch_bridge.rotation import plain
 

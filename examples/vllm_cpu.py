@@ -10,25 +10,14 @@ GPUs takes: this one takes heads for tokens, turns the first rows and leaves the
 views that are not contiguous.
 """
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import torch
 
 import rope_ref as rr
 from rope_ref.conformance import Implementation
+from torch_bridge.bench.peers import load_vllm
 
 ROWS = 4096
-
-
-def load():
-    found = importlib.util.find_spec("vllm")
-    if found is None or found.origin is None:
-        raise ImportError("vllm is not installed")
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = "_C_AVX512.abi3.so" if "avx512" in flags else "_C_AVX2.abi3.so"
-    torch.ops.load_library(str(Path(found.origin).parent / name))
 
 
 def operator(rope, layout="s(hd)", **words):
@@ -63,7 +52,7 @@ def operator(rope, layout="s(hd)", **words):
     )  # fmt: skip
 
 
-load()
+load_vllm()
 rope = rr.variants.default(64)
 implementation = operator(rope)
 INTERLEAVED = rr.variants.default(64, pairing="interleaved")

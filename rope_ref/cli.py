@@ -23,6 +23,7 @@ EXAMPLES = """examples:
                                                 what is wrong with an implementation
   rope-ref vectors golden                       right answers in files, for tests in any language
   rope-ref generate path/to/model               its tokens per second, before and after it is patched
+  rope-ref bench --quick                        speed of the kernels on this machine
 
 exit status: 0 done, 1 an implementation that does not conform, 2 wrong usage or a config that is not understood
 """
@@ -39,6 +40,17 @@ Implementation, which has further ways in: decode, tables, cache, ...; or what m
 called with no arguments. Modules are looked for in the current folder first.
 
 exit status: 0 it conforms, 1 it does not, 2 wrong usage
+"""
+
+
+BENCH_EXAMPLES = """examples:
+  rope-ref bench                                all tables, in some minutes
+  rope-ref bench --quick                        fewer rows and rounds, in less than one
+  rope-ref bench --only decode --only peers     two of them
+  rope-ref bench --rounds 50 --json mine.json --png mine.png
+
+Ratios of calls that are taken in turn, each with its spread and the number of runs. Every result is compared with
+torch's own operations before it is timed; other implementations are compared where they are installed.
 """
 
 
@@ -81,6 +93,10 @@ def parser() -> argparse.ArgumentParser:
     vectors.add_argument("directory", metavar="DIR", help="the folder to write them to")
     vectors.set_defaults(run=run_vectors)
     add_generate(commands.add_parser("generate", help="a transformers model's speed before and after it is patched"))
+    add_bench(commands.add_parser(
+        "bench", help="speed of the kernels, against the speed of memory and other implementations",
+        epilog=BENCH_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    ))  # fmt: skip
     return top
 
 
@@ -91,6 +107,18 @@ def add_generate(one: argparse.ArgumentParser) -> None:
     one.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
                      help="default: %(default)s")  # fmt: skip
     one.set_defaults(run=run_generate)
+
+
+def add_bench(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--quick", action="store_true", help="fewer rows and rounds")
+    one.add_argument("--rounds", type=int, metavar="N",
+                     help="runs of every call; by default at most 50, and fewer of long ones")  # fmt: skip
+    one.add_argument("--only", action="append", default=[], metavar="TABLE", help="a table alone; may be repeated: "
+                     "size, shape, tables, decode, training, together, peers, threads, growth, start")  # fmt: skip
+    one.add_argument("--json", metavar="FILE", default="rope-ref-bench.json", help="default: %(default)s")
+    one.add_argument("--png", metavar="FILE", default="rope-ref-bench.png",
+                     help="bandwidth by size, where matplotlib is installed (default: %(default)s)")  # fmt: skip
+    one.set_defaults(run=run_bench)
 
 
 def add_check(one: argparse.ArgumentParser) -> None:
@@ -154,6 +182,12 @@ def run_vectors(given: argparse.Namespace) -> int:
 def run_generate(given: argparse.Namespace) -> int:
     with extra("models"):
         from torch_bridge.generate import run
+    return run(given)
+
+
+def run_bench(given: argparse.Namespace) -> int:
+    with extra("bench"):
+        from torch_bridge.bench.command import run
     return run(given)
 
 

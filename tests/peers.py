@@ -11,7 +11,6 @@ or says why it cannot. What a peer computes is judged by the bound that belongs 
     differs     outside all of these: explained in EXPLAINED, or the tests fail
 """
 
-import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +33,7 @@ import torch_bridge
 from rope_ref.exactness import budget
 from tests.oracles import arithmetic, rounded, stored, value
 from tests.strategies import normal
+from torch_bridge.bench.peers import load_vllm
 
 SEQ = 16
 DTYPES = ("float32", "bfloat16")
@@ -160,11 +160,6 @@ def vllm(case: Case, x: np.ndarray, start: int, dtype: str) -> np.ndarray:
     words = (64, torch.cat((cos, sin), -1).to(kind), rope.pairing == "half-split")
     torch.ops._C.rotary_embedding(torch.arange(SEQ), query, query.clone(), *words)
     return query.double().numpy()[None, None]
-
-
-def load_vllm() -> None:
-    """Load the operators without the package around them. Raises ImportError where they are not installed."""
-    importlib.import_module("examples.vllm_cpu")
 
 
 def tensor(x: np.ndarray, dtype: str) -> torch.Tensor:
