@@ -95,5 +95,5 @@ def most() -> int:
 
 
 def told() -> int:
-    """How many threads OpenMP was told to use: by torch, once it has worked in this thread, or by the environment."""
+    """How many threads OpenMP was told to use, by others in this thread or by the environment."""
     return int(OPENMP.omp_get_max_threads()) if OPENMP else most()
