@@ -10,6 +10,7 @@ import logging
 from functools import cache
 from typing import Any
 
+from numba import types
 from numba.core import event
 from numba.extending import register_jitable
 
@@ -79,7 +80,7 @@ def kernel(kind: str) -> int:
              peek(call, FRESH), low, high, first, last)  # fmt: skip
 
     with event.install_listener("numba:run_pass", Announcement(kind)):
-        return kept.address(part)
+        return kept.address(part, types.void(types.int64, types.int64, types.int64))
 
 
 class Announcement(event.Listener):

@@ -16,12 +16,11 @@ from typing import Any
 from uuid import uuid4
 
 import numba
-from numba import njit, types
+from numba import njit
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.serialize import dumps
-
-from numba_kernels.openmp import OPENMP
+from numba.core.sigutils import normalize_signature
 
 SOURCES = ("cpu.py", "pair.py", "strip.py", "team.py")  # what is inlined, wherever a function is defined
 HERE = Path(__file__).parent
@@ -33,33 +32,39 @@ class Kept(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
-        path = self._path(sig, target_context.codegen())
-        try:
-            content = path.read_bytes()
-        except OSError:
-            return None
-        packed = content[32:]
-        return self._impl.rebuild(target_context, pickle.loads(packed)) if content == _sealed(path, packed) else None
+        packed = opened(self._path(sig, target_context.codegen()))
+        return None if packed is None else self._impl.rebuild(target_context, pickle.loads(packed))
 
     def save_overload(self, sig: Any, data: Any) -> None:
         if not self._impl.check_cachable(data):
             return
         path = self._path(sig, data.codegen)
-        part = path.with_suffix(f".{uuid4().hex}")
+        part = path.with_suffix(f".{uuid4().hex}.part")
         try:
-            part.write_bytes(_sealed(path, dumps(self._impl.reduce(data))))
+            part.write_bytes(sealed(path, dumps(self._impl.reduce(data))))
             os.replace(part, path)
         except OSError:  # no room, or not ours to write: then it is compiled again
             part.unlink(missing_ok=True)
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         own = self._impl.locator.get_source_stamp()
-        key = repr((self._index_key(sig, codegen), own, INLINED, bool(OPENMP), numba.__version__))
+        key = repr((self._index_key(sig, codegen), own, INLINED, numba.__version__))
         return Path(self.cache_path, f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc")
 
 
-def _sealed(path: Path, packed: bytes) -> bytes:
+def sealed(path: Path, packed: bytes) -> bytes:
+    """What is written there."""
     return hashlib.sha256(path.name.encode() + packed).digest() + packed
+
+
+def opened(path: Path) -> bytes | None:
+    """What was sealed there, or None for anything else."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    packed = content[32:]
+    return packed if content == sealed(path, packed) else None
 
 
 def _cache(function: Callable[..., Any]) -> Any:
@@ -80,9 +85,9 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def address(function: Callable[..., Any]) -> int:
-    """Where C code finds this function of 64-bit integers, which returns nothing; it is kept too, and stays."""
-    callback: Any = CFunc(function, ((types.int64,) * function.__code__.co_argcount, types.void), {}, {})
+def address(function: Callable[..., Any], signature: Any, **options: Any) -> int:
+    """Where C code finds `numba.cfunc` of a function that is kept; it stays there."""
+    callback: Any = CFunc(function, normalize_signature(signature), {}, options)
     callback._cache = _cache(function)
     callback.compile()
     STAYING.append(callback)

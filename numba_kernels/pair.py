@@ -3,7 +3,8 @@
 Half types are widened to float32, rotated there and rounded once. The conversions are bit
 arithmetic without branches, so they vectorise and give the same bits on every machine; x86 has
 instructions for float16 that give them too. Those for bfloat16 lose subnormals, so they won't do.
-Products and sums carry no fast-math flags: nothing is contracted or reordered.
+Products and sums carry no fast-math flags: nothing is contracted or reordered. Only where two NaN meet
+it is the machine's choice which of them is carried on.
 """
 
 from typing import Any

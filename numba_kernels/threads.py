@@ -10,6 +10,7 @@ from here, unless ``multiprocessing`` started it.
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 
 from numba.core.compiler_lock import global_compiler_lock
 
@@ -18,6 +19,7 @@ from numba_kernels.plan import Plan
 
 SMALL = 1 << 15  # numbers for each thread; with less, waking it costs more than it saves
 
+told: Callable[[], int] = team.told  # the bridge puts torch's in its place, which threads that are new know too
 _entered = threading.Lock()
 _forked = multiprocessing.parent_process() is not None and multiprocessing.get_start_method() == "fork"
 
@@ -34,11 +36,15 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-def take(size: int, told: int) -> int:
-    """How many threads may share `size` numbers, at most `told`: above 1, nobody else is given any until `leave`."""
+def take(size: int) -> int:
+    """How many threads may share `size` numbers; if several, nobody else is given any until `leave`.
+
+    Nobody is asked in vain: in a child, Numba would start threads to answer.
+    """
     if size < 2 * SMALL or _forked:
         return 1
-    threads = min(size // SMALL, told, team.most())
+    threads = min(size // SMALL, told())
+    threads = min(threads, team.most()) if threads > 1 else 1
     return threads if threads > 1 and _entered.acquire(blocking=False) else 1
 
 
@@ -53,7 +59,7 @@ def run(kind: str, plan: Plan, fresh: bool, x: int, out: int, cos: int, sin: int
     if index and any(cpu.outside(plan.address, call[-1]) for call in calls):
         return False
     kernel = cpu.kernel(kind)
-    threads = take(plan.size, team.told())
+    threads = take(plan.size)
     try:
         for call in calls:
             team.run(kernel, plan.address, *call, plan.items, fresh, threads, team.TEAM)

@@ -20,10 +20,11 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from numba_kernels import cpu, kept, layout, plan
+from numba_kernels import cpu, kept, layout, plan, threads
 from numba_kernels.strip import I64, ROOM, peek, poke, room
 from numba_kernels.team import TEAM, carry_out
-from numba_kernels.threads import SMALL, leave, take
+
+threads.told = torch.get_num_threads
 
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -284,15 +285,14 @@ def changed(*tensors: Tensor) -> bool:
 
 def carried(function: Any, size: int, form: int, *tensors: Tensor) -> bool:
     """Whether the rotation was known, and is done."""
-    told = torch.get_num_threads()  # which tells OpenMP too, for the path with all checks, if this thread is new
     if form < 0:
         return False
-    threads = 1 if size < 2 * SMALL else take(size, told)
+    given = 1 if size < 2 * threads.SMALL else threads.take(size)
     try:
-        done: bool = function(PLACE, threads, TEAM, form, *[t._cdata for t in tensors])
+        done: bool = function(PLACE, given, TEAM, form, *[t._cdata for t in tensors])
     finally:
-        if threads > 1:
-            leave(threads)
+        if given > 1:
+            threads.leave(given)
     return done
 
 

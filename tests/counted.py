@@ -1,0 +1,94 @@
+"""How many threads a rotation is given, and how many it starts: python -m tests.counted WAY
+
+A way is a function below. Prints the largest number that was given, and the largest that was started.
+"""
+
+import os
+import sys
+import threading
+
+import numba
+import numpy as np
+import torch
+
+import numba_kernels as nk
+import torch_bridge.rotation as bridge
+from numba_kernels import threads as split
+
+X, COS, SIN = np.ones((8, 512, 64), np.float32), np.full((512, 32), 2.0, np.float32), np.zeros((512, 32), np.float32)
+take, given, started = split.take, [0], [0]
+
+
+def watched(size):
+    given.append(take(size))
+    return given[-1]
+
+
+def alive():
+    return len(os.listdir("/proc/self/task"))
+
+
+def on_numpy():
+    before = alive()
+    for _ in range(2):
+        assert (nk.rotate(X, COS, SIN, pairing="half-split") == 2).all()
+    started.append(alive() - before)
+
+
+def on_torch():
+    before, tensors = alive(), [torch.from_numpy(a) for a in (X, COS, SIN)]
+    for _ in range(2):  # the second by the short path, where there is one
+        assert (bridge.rotate(*tensors, pairing="half-split").numpy() == 2).all()
+    started.append(alive() - before)
+
+
+def numpy_told_by_torch():
+    torch.set_num_threads(1)
+    on_numpy()
+
+
+def told_by_torch():
+    torch.set_num_threads(1)
+    on_torch()
+
+
+def told_in_another_thread():
+    torch.set_num_threads(1)
+    worker = threading.Thread(target=on_torch)
+    worker.start()
+    worker.join()
+
+
+def told_without_short_path():
+    bridge.direct.MISSING.append("as in an older torch")
+    told_in_another_thread()
+
+
+def told_by_numba():
+    numba.set_num_threads(1)  # starts those of Numba's own pool
+    on_numpy()
+    on_torch()
+
+
+def both():
+    on_numpy()
+    on_torch()
+
+
+@numba.njit(parallel=True)
+def loop():
+    for _ in numba.prange(4):
+        with numba.objmode():
+            both()
+
+
+def in_a_loop():
+    loop()
+
+
+if __name__ == "__main__":
+    split.take = watched
+    ways = (on_numpy, on_torch, numpy_told_by_torch, told_by_torch, told_in_another_thread, told_without_short_path,
+            told_by_numba, in_a_loop)  # fmt: skip
+    {way.__name__: way for way in ways}[sys.argv[1]]()
+    print(max(given), max(started))
