@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import numba_kernels as nk
-from torch_bridge import direct
+from torch_bridge import direct, rules
 from torch_bridge.cuda import by_cuda, installed
 from torch_bridge.plain import check, plain, split
 
@@ -219,3 +219,4 @@ LIBRARY.impl("rotate", on_cuda, "CUDA")
 LIBRARY.impl("rotate_qk", qk_on_cuda, "CUDA")
 LIBRARY.impl("rotate_", with_version_, "ADInplaceOrView", with_keyset=True)
 LIBRARY.impl("rotate_backward", backward, "CompositeImplicitAutograd")
+rules.when_imported("torch.distributed.tensor", rules.register)

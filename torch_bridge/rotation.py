@@ -22,7 +22,8 @@ def rotate(
 
     cos and sin broadcast against the leading axes of x and hold any magnitude. Half types are
     rotated in float32 and rounded once. Gradients of any order reach x, cos and sin. `inverse`
-    turns by the opposite angle; `inplace` writes to x and returns it. Raises TypeError for a
+    turns by the opposite angle; `inplace` writes to x and returns it. All three may be DTensors,
+    x whole along head_dim and the tables split as it is. Raises TypeError for a
     tensor that is not floating point, ValueError for shapes or devices that do not fit.
 
     >>> rotate(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")
