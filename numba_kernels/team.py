@@ -6,6 +6,7 @@ machinery of a parallel loop; elsewhere Numba's own loop serves.
 """
 
 import ctypes
+from functools import cache
 from typing import Any
 
 import numba
@@ -52,17 +53,25 @@ def _member(call: int) -> None:
     work(call, _number(), _count())  # a team may be smaller than was asked for
 
 
+@cache
+def _compiled() -> Any:
+    """What each member runs. Waking the compiler, or its cache, takes 0.1 s, so it waits until a team is needed."""
+    return cfunc(types.void(types.int64), cache=True)(_member)
+
+
+def member(threads: int) -> int:
+    """Its address, as `carry_out` wants it for so many threads."""
+    return int(_compiled().address) if threads > 1 and OPENMP else 0
+
+
 if OPENMP:
-    MEMBER = cfunc(types.void(types.int64), cache=True)(_member)
 
     @njit(cache=True, nogil=True)
     def together(call: int, threads: int, member: int) -> None:
         """Carry out a call by as many threads at once."""
         _begin(member, call, threads, 0)
 
-    TEAM = MEMBER.address
 else:
-    TEAM = 0
 
     @njit(cache=True, nogil=True, parallel=True)
     def together(call: int, threads: int, member: int) -> None:

@@ -50,7 +50,7 @@ def run(kind: str, plan: Plan, fresh: bool, x: int, out: int, cos: int, sin: int
     threads = take(plan.size, team.told())
     try:
         for call in calls:
-            team.run(kernel, plan.address, *call, plan.items, fresh, threads, team.TEAM)
+            team.run(kernel, plan.address, *call, plan.items, fresh, threads, team.member(threads))
     finally:
         leave(threads)
     return True

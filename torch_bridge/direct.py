@@ -21,7 +21,7 @@ from torch import Tensor
 
 from numba_kernels import cpu, layout, plan
 from numba_kernels.strip import ROOM, peek, poke, room
-from numba_kernels.team import TEAM, carry_out
+from numba_kernels.team import carry_out, member
 from numba_kernels.threads import leave, take
 
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
@@ -255,7 +255,7 @@ def carried(function: Any, size: int, form: int, *tensors: Tensor) -> bool:
         return False
     threads = take(size, torch.get_num_threads())
     try:
-        done: bool = function(PLACE, threads, TEAM, form, *[t._cdata for t in tensors])
+        done: bool = function(PLACE, threads, member(threads), form, *[t._cdata for t in tensors])
     finally:
         leave(threads)
     return done

@@ -214,7 +214,7 @@ for name, cpu, composite, fake, autograd in (
     for key in ("CompositeExplicitAutograd", "FuncTorchBatched", "Negative"):
         LIBRARY.impl(name, composite, key)
     LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
-    torch.library.register_fake(f"rope_ref::{name}", fake, lib=LIBRARY)
+    LIBRARY.impl(name, fake, "Meta")
 LIBRARY.impl("rotate", on_cuda, "CUDA")
 LIBRARY.impl("rotate_qk", qk_on_cuda, "CUDA")
 LIBRARY.impl("rotate_", with_version_, "ADInplaceOrView", with_keyset=True)
