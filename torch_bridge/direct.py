@@ -19,10 +19,11 @@ from llvmlite import binding
 from numba import njit, types
 from torch import Tensor
 
-from numba_kernels import cpu, layout, plan
+from numba_kernels import cpu, plan
 from numba_kernels.strip import ROOM, peek, poke, room
 from numba_kernels.team import carry_out, member
 from numba_kernels.threads import leave, take
+from torch_bridge import memory as blocks
 
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -32,7 +33,7 @@ SLOTS, WORDS = 256, HEAD + ROOM
 
 STORE = np.zeros(SLOTS * WORDS, np.int64)
 PLACE = STORE.ctypes.data
-HUGE = 1 << 25  # bytes that are mapped anew each time; NumPy asks for huge pages, torch does not and so takes longer
+HUGE = 1 << 25  # bytes from which on torch has memory mapped anew each time, in small pages
 MISSING: list[str] = []  # with any, nothing is known, and all takes the path with all checks
 KEPT: dict[int, plan.Plan] = {}  # by slot: the store holds addresses alone
 
@@ -269,7 +270,7 @@ def fresh(x: Tensor) -> Tensor:
     """Contiguous memory of x's shape."""
     if x.nbytes < HUGE:
         return torch.empty_like(x, memory_format=torch.contiguous_format)  # else steps of axes of size 1 are kept
-    return torch.from_numpy(layout.fresh(np.broadcast_to(np.uint8(0), x.nbytes))).view(x.dtype).view(x.shape)
+    return blocks.like(x)
 
 
 def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool) -> None:

@@ -49,13 +49,16 @@ def array(t: Tensor) -> Any:
 def on_cpu(
     x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False, name: str = "x"
 ) -> Tensor:
-    """Into memory of NumPy's, which asks the system for huge pages: without, at 64 MiB, touching it takes longest."""
     turned = direct.rotated(x, cos, sin, direct.code(pairing, start, inverse))
     if turned is not None:
         return turned
     check(x, cos, sin, pairing, start, name)
     if x.dtype not in KERNEL_DTYPES:
         return plain(x, cos, sin, pairing, start, inverse)
+    if x.shape[-1] > 1 and x.stride(-1) != 1:  # as gradients of a sum are; kernels want channels side by side
+        out = direct.fresh(x).copy_(x)
+        on_cpu_(out, cos, sin, pairing, start, inverse)
+        return out
     memory = nk.rotate(array(x), array(cos), array(sin), pairing=pairing, start=start, inverse=inverse)
     out = torch.from_numpy(memory).view(x.dtype)
     direct.remember(x, out, cos, sin, pairing, start, inverse)
