@@ -98,7 +98,18 @@ def on_cuda(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, i
     check(x, cos, sin, pairing, start)
     if not installed() or x.dtype not in KERNEL_DTYPES:
         return plain(x, cos, sin, pairing, start, inverse)
-    return by_cuda(x.resolve_neg(), cos, -sin if inverse else sin, pairing, start)
+    return by_cuda(x, cos, sin, pairing, start, inverse)
+
+
+def on_cuda_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> None:
+    check(x, cos, sin, pairing, start)
+    if not installed() or x.dtype not in KERNEL_DTYPES:
+        x.copy_(plain(x, cos, sin, pairing, start, inverse))
+        return
+    try:
+        by_cuda(x, cos, sin, pairing, start, inverse, out=x)
+    except ValueError as error:
+        raise ValueError(f"x cannot be rotated in place: {error}") from None
 
 
 def qk_on_cuda(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
@@ -219,6 +230,7 @@ for name, cpu, composite, fake, autograd in (
     LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
     LIBRARY.impl(name, fake, "Meta")
 LIBRARY.impl("rotate", on_cuda, "CUDA")
+LIBRARY.impl("rotate_", on_cuda_, "CUDA")
 LIBRARY.impl("rotate_qk", qk_on_cuda, "CUDA")
 LIBRARY.impl("rotate_", with_version_, "ADInplaceOrView", with_keyset=True)
 LIBRARY.impl("rotate_backward", backward, "CompositeImplicitAutograd")
