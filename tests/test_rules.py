@@ -188,6 +188,27 @@ def test_plain_tables_are_refused(ranks):
         ranks.run(with_plain_tables)
 
 
+def mismatched(name):
+    """Tables that do not go with x."""
+    x, other = spread(sample(SHAPE, torch.float32, 0), (), (SEQ,)), (dist.get_world_size(), 1)
+    table = {
+        "too few rows": lambda: spread(torch.ones(8, 3), (), (0,)),
+        "half": lambda: spread(torch.ones(9, 3).half(), (), (0,)),
+        "another mesh": lambda: spread(torch.ones(9, 3), other, (0, None)),
+    }[name]()
+    rotate(x, table, table, *FORM)
+
+
+@pytest.mark.parametrize("name, error", {
+    "too few rows": r"cos and sin have shapes \(8, 3\) and \(8, 3\); expected one that broadcasts to x",
+    "half": "cos has dtype torch.float16; expected torch.float32",
+    "another mesh": "mesh",
+}.items())  # fmt: skip
+def test_a_mismatch_says_so(ranks, name, error):
+    with pytest.raises(RuntimeError, match=f"(?s)rank 0: .*{error}"):
+        ranks.run(mismatched, name)
+
+
 # --- the compiler
 
 

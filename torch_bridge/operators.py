@@ -123,8 +123,11 @@ def plain_(x: Tensor, *form: Any) -> None:
     x.copy_(plain(x, *form))
 
 
-def plain_qk(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
-    return plain(query, *form), plain(key, *form)
+def plain_qk(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    form = (cos, sin, pairing, start, inverse)
+    return plain(query, *form, "query"), plain(key, *form, "key")
 
 
 def backward(
@@ -137,8 +140,10 @@ def backward(
     return (u * a + v * b).sum_to_size(cos.shape), to_sin.sum_to_size(sin.shape)
 
 
-def shape_of(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> Tensor:
-    check(x, cos, sin, pairing, start)
+def shape_of(
+    x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False, name: str = "x"
+) -> Tensor:
+    check(x, cos, sin, pairing, start, name)
     return x.new_empty(x.shape)
 
 
@@ -146,8 +151,11 @@ def shape_of_none(x: Tensor, *form: Any) -> None:
     shape_of(x, *form)
 
 
-def shapes_of(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
-    return shape_of(query, *form), shape_of(key, *form)
+def shapes_of(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    form = (cos, sin, pairing, start, inverse)
+    return shape_of(query, *form, "query"), shape_of(key, *form, "key")
 
 
 # --- autograd
