@@ -2,8 +2,8 @@
 
 Two pools would fight for the same cores: threads of one still spin, waiting for more, when the other
 begins. So GNU's OpenMP is entered directly where it is found, which also spares the compiler the
-machinery of a parallel loop; elsewhere Numba's own loop serves. That is compiled, or
-loaded, only once it is to run: loaded without Numba's threads it would end the process.
+machinery of a parallel loop; elsewhere Numba's own loop serves. Either is compiled, or loaded, only once it is
+to run: waking the compiler takes 0.1 s, and Numba's loop without its threads would end the process.
 """
 
 import ctypes
@@ -84,10 +84,6 @@ def _loop(member: int, call: int, threads: int, flags: int) -> None:
         work(call, np.int64(number), np.int64(threads))
 
 
-if OPENMP:
-    TEAM_WORDS[MEMBER] = kept.address(_member, types.void(types.int64))
-
-
 @kept.compiled(nogil=True)
 def carry_out(call: int, threads: int, team: int) -> None:
     if threads > 1:
@@ -121,6 +117,8 @@ def most() -> int:
     Within a parallel region of OpenMP, where Numba allows others to be nested, every core is at work already.
     """
     if OPENMP:
+        if not TEAM_WORDS[MEMBER]:
+            TEAM_WORDS[MEMBER] = kept.address(_member, types.void(types.int64))
         begun = parallel._is_initialized
         allowed = numba.get_num_threads() if begun else numba.config.NUMBA_NUM_THREADS
         return 1 if OPENMP.omp_in_parallel() else int(allowed)

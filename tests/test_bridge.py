@@ -1,5 +1,6 @@
 """Tensors through autograd, the compiler and every mode of torch. Values are in test_laws."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 import torch_bridge.rotation as bridge
 from tests.strategies import pairings
+from torch_bridge import apply_learned_rotations, apply_rotary_emb
 
 
 def sample(dtype=torch.float64, start=1, pairs=3, **options):
@@ -119,3 +121,42 @@ def test_bad_input_says_what_is_wrong(error, words, arguments, device):
     call = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in call.items()}
     with pytest.raises(error, match=words):
         bridge.rotate(**call)
+
+
+@pytest.mark.parametrize(
+    "error, words, arguments",
+    [
+        (TypeError, "query is a ndarray; expected a tensor", dict(query=np.ones((4, 8), np.float32))),
+        (TypeError, "sin is a list; expected a tensor", dict(sin=[1.0])),
+        (TypeError, "cos has dtype torch.complex64; expected real", dict(cos=torch.ones(4, 3, dtype=torch.complex64))),
+        (TypeError, "key has layout torch.sparse_coo; expected torch.strided", dict(key=torch.ones(4, 8).to_sparse())),
+        (TypeError, "cos has layout torch.sparse_coo", dict(cos=torch.ones(4, 3).to_sparse())),
+        (TypeError, "key has dtype torch.int32", dict(key=torch.ones(4, 8).int())),
+        (ValueError, "cos is on meta; expected cpu, as query", dict(cos=torch.ones(4, 3, device="meta"))),
+        (ValueError, "cos is on cpu; expected meta, as key", dict(key=torch.ones(4, 8, device="meta"))),
+        (TypeError, "in which key of torch.float64 is rotated", dict(key=torch.ones(4, 8).double())),
+        (ValueError, r"broadcasts to key, \(5, 8\)", dict(key=torch.ones(5, 8))),
+    ],
+)
+@pytest.mark.parametrize("inplace", [False, True])
+def test_bad_input_of_two_leaves_both_alone(error, words, arguments, inplace):
+    call = dict(query=torch.ones(4, 8), key=torch.ones(2, 4, 8), cos=torch.full((4, 3), 2.0), sin=torch.ones(4, 3),
+                pairing="half-split") | arguments  # fmt: skip
+    with pytest.raises(error, match=words):
+        bridge.rotate_qk(**call, inplace=inplace)
+    assert (torch.as_tensor(call["query"]) == 1).all()
+
+
+def test_a_key_that_cannot_be_rotated_in_place_leaves_the_query_alone():
+    query, (cos, sin) = torch.ones(2, 4, 8), torch.full((2, 4, 3), 2.0)
+    for key, words in ((torch.ones(4, 8).expand(2, 4, 8), "key has strides"), (query, "key is query")):
+        with pytest.raises(ValueError, match=words):
+            bridge.rotate_qk(query, key, cos, sin, pairing="half-split", inplace=True)
+    assert (query == 1).all()
+
+
+@pytest.mark.parametrize("turn", [apply_rotary_emb, apply_learned_rotations])
+def test_angles_elsewhere(turn):
+    for places in (("meta", "cpu"), ("cpu", "meta")):
+        with pytest.raises(ValueError, match="freqs are on {}; expected {}, as t".format(*places)):
+            turn(*(torch.ones(4, 8, device=place) for place in places))

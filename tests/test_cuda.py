@@ -111,16 +111,24 @@ def test_the_arithmetic_of_a_pair_is_that_of_the_cpu_kernels():
 
 
 def test_without_the_extra_tensors_of_cuda_take_plain_torch(monkeypatch):
-    """What the CPU can see of it: the operator of a device calls kernels only where they are installed."""
+    """What the CPU can see of it: the operators of a device call kernels only where they are installed."""
     x, cos, sin = torch.randn(2, 3, 8), torch.randn(3, 4), torch.randn(3, 4)
-    calls = []
-    monkeypatch.setattr(operators, "by_cuda", lambda x, cos, sin, *form: calls.append(sin) or x)
+    calls, form = [], (cos, sin, "half-split", 0, True)
+    monkeypatch.setattr(operators, "by_cuda", lambda *given, out=None: calls.append((given, out)) or given[0])
     for there in (False, True):
         monkeypatch.setattr(operators, "installed", lambda there=there: there)
-        form = (x, cos, sin, "half-split", 0, True)
-        assert torch.equal(operators.on_cuda(*form), x if there else plain(*form))
-        assert len(calls) == there
-    assert torch.equal(calls[0], -sin)  # kernels turn by the sign of sin
+        here = x.clone()
+        operators.on_cuda_(here, *form)
+        for turned in (operators.on_cuda(x, *form), here):
+            assert torch.equal(turned, x if there else plain(x, *form))
+        assert len(calls) == 2 * there
+    (of_here, out), (given, new) = calls
+    assert given[0] is x and new is None and of_here[0] is here is out and given[1:] == of_here[1:] == form
+
+
+def test_every_operator_has_a_kernel_of_cuda():
+    for name in ("rotate", "rotate_", "rotate_qk"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"rope_ref::{name}", "CUDA")
 
 
 def test_the_extra_is_looked_for_once(monkeypatch):

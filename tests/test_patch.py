@@ -197,9 +197,10 @@ def test_beams(name):
     same_tokens(build(name), num_beams=3, tokens=12)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gptj", "glm4", "phi3"])
+@generates
 def test_assisted_decoding(name):
-    model, assistant = build(name), build(name, num_hidden_layers=1)
+    kinds = {"layer_types": ["full_attention"]} if "layer_types" in TINY[name] else {}
+    model, assistant = build(name), build(name, num_hidden_layers=1, **kinds)
     alone = greedy(model, IDS[:1, :8], tokens=24)
     patch(model)
     assert torch.equal(greedy(model, IDS[:1, :8], tokens=24, assistant_model=assistant), alone)
@@ -276,12 +277,52 @@ def test_a_cast_after_patching_does_not_reach_the_tables(name):
     assert not torch.equal(logits(model), logits(other))  # the original's frequencies were rounded
 
 
+def routed(name):
+    """Whether tokens choose their experts, which nobody can follow without numbers."""
+    return name in ("mixtral", "deepseek_v3", "gpt_oss")
+
+
+@every
+def test_a_patched_model_moves_to_another_device_and_back(name):
+    """To one without memory even, after which buffers hold anything: tables follow from the config alone."""
+    model = build(name)
+    patch(model)
+    before, weights = logits(model), model.state_dict()
+    model.to("meta")
+    if not routed(name):
+        after = logits(model, IDS.to("meta"))
+        assert after.is_meta and after.shape == before.shape and after.dtype == before.dtype
+    model.to_empty(device="cpu")
+    lost = {key: b for key, b in build(name).named_buffers() if key not in weights and "rotary" not in key}
+    model.load_state_dict(weights | lost, strict=False)
+    for key, buffer in model.named_buffers():
+        if "rotary" in key:
+            buffer.fill_(torch.nan)
+        elif key in lost:
+            buffer.copy_(lost[key])
+    assert torch.equal(logits(model), before)
+
+
 def test_a_cast_before_patching_is_seen_through():
     model = build("llama", torch.bfloat16)
     with patch(model):
         right = logits(model)
     patch(model.to(torch.float16).to(torch.bfloat16))
     assert torch.equal(logits(model), right)
+
+
+def test_an_edit_of_what_has_no_part_in_the_tables():
+    """Which layers take which of them is read from the config at every call, by the original and so by ours."""
+    logits_of = {}
+    for use in (False, True):
+        model = build("gemma3_text", torch.float64)
+        if use:
+            patch(model)
+        before = logits(model)
+        model.config.layer_types = ["full_attention", "full_attention"]
+        logits_of[use] = logits(model)
+        assert (logits_of[use] - before).abs().max() > 0.01
+    torch.testing.assert_close(logits_of[True], logits_of[False], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "gptj"])

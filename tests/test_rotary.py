@@ -236,6 +236,7 @@ def test_bad_input():
         (ValueError, "cu_seqlens has shape", packed, {"cu_seqlens": lengths[None], "layout": "thd"}),
         (ValueError, "cu_seqlens end at 5; expected the 6", packed, {"cu_seqlens": lengths - 1, "layout": "thd"}),
         (ValueError, r"offset has shape \(3,\)", (q, k), {"offset": torch.arange(3)}),
+        (ValueError, "offset is on meta; expected cpu", (q, k), {"offset": meta[:2]}),
         (ValueError, "expected 16 channels", (q[..., :8], k), {}),
         (TypeError, "expected floating point", (q.int(), k.int()), {}),
     ]

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 
 import numba
@@ -65,3 +67,15 @@ def test_workers_of_a_data_loader_rotate_too():
     turn()
     loader = torch.utils.data.DataLoader(Turned(), num_workers=2, multiprocessing_context="fork")
     assert all((batch == 2).all() for batch in loader)
+
+
+def test_an_import_compiles_nothing():
+    """Nor reads compiled code, for which Numba takes its lock hundreds of times: a program pays when it rotates."""
+    code = """
+import numba.core.event as event
+with event.install_recorder("numba:compiler_lock") as compiler:
+    import torch_bridge
+assert len(compiler.buffer) < 20
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -19,10 +19,12 @@ def installed() -> bool:
     return True
 
 
-def by_cuda(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> Tensor:
-    """Turn the pairs of x into a new tensor: one launch on the current stream, nothing copied or waited for."""
+def by_cuda(
+    x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool, out: Tensor | None = None
+) -> Tensor:
+    """Turn the pairs of x, into a new tensor without `out`: one launch on the current stream, and no wait."""
     from numba_kernels.cuda import rotate
 
     with torch.no_grad():  # gradients are the caller's, and no_grad lets kernels read what has some
-        turned: Tensor = rotate(x, cos, sin, pairing=pairing, start=start)
+        turned: Tensor = rotate(x, cos, sin, pairing=pairing, start=start, inverse=inverse, out=out)
     return turned

@@ -20,9 +20,10 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from numba_kernels import cpu, kept, layout, plan, threads
+from numba_kernels import cpu, kept, plan, threads
 from numba_kernels.strip import I64, ROOM, peek, poke, room
 from numba_kernels.team import TEAM, carry_out
+from torch_bridge import memory as blocks
 
 threads.told = torch.get_num_threads
 
@@ -35,7 +36,7 @@ SLOTS, WORDS = 256, HEAD + ROOM
 
 STORE = np.zeros(SLOTS * WORDS, np.int64)
 PLACE = STORE.ctypes.data
-HUGE = 1 << 25  # bytes that are mapped anew each time; NumPy asks for huge pages, torch does not and so takes longer
+HUGE = 1 << 25  # bytes from which on torch has memory mapped anew each time, in small pages
 MISSING: list[str] = []  # with any, nothing is known, and all takes the path with all checks
 
 
@@ -304,7 +305,7 @@ def fresh(x: Tensor) -> Tensor:
     """Contiguous memory of x's shape."""
     if x.nbytes < HUGE:
         return torch.empty_like(x, memory_format=torch.contiguous_format)  # else steps of axes of size 1 are kept
-    return torch.from_numpy(layout.fresh(np.broadcast_to(np.uint8(0), x.nbytes))).view(x.dtype).view(x.shape)
+    return blocks.like(x)
 
 
 def remember(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool) -> None:

@@ -94,6 +94,8 @@ def _rows_of(freqs: Tensor, t: Tensor, seq_dim: int, freqs_seq_dim: int | None) 
     """The last rows of freqs, as many as t has, once it is sure that they fit."""
     if not t.is_floating_point():
         raise TypeError(f"t has dtype {t.dtype}; expected floating point")
+    if freqs.device != t.device:
+        raise ValueError(f"freqs are on {freqs.device}; expected {t.device}, as t")
     if freqs_seq_dim is None and freqs.ndim == 2:
         freqs_seq_dim = 0
     if freqs_seq_dim is None and freqs.ndim == t.ndim == 3:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import numba_kernels as nk
-from torch_bridge import direct
+from torch_bridge import direct, rules
 from torch_bridge.cuda import by_cuda, installed
 from torch_bridge.plain import check, plain, split
 
@@ -49,13 +49,16 @@ def array(t: Tensor) -> Any:
 def on_cpu(
     x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False, name: str = "x"
 ) -> Tensor:
-    """Into memory of NumPy's, which asks the system for huge pages: without, at 64 MiB, touching it takes longest."""
     turned = direct.rotated(x, cos, sin, direct.code(pairing, start, inverse))
     if turned is not None:
         return turned
     check(x, cos, sin, pairing, start, name)
     if x.dtype not in KERNEL_DTYPES:
         return plain(x, cos, sin, pairing, start, inverse)
+    if x.shape[-1] > 1 and x.stride(-1) != 1:  # as gradients of a sum are; kernels want channels side by side
+        out = direct.fresh(x).copy_(x)
+        on_cpu_(out, cos, sin, pairing, start, inverse)
+        return out
     memory = nk.rotate(array(x), array(cos), array(sin), pairing=pairing, start=start, inverse=inverse)
     out = torch.from_numpy(memory).view(x.dtype)
     direct.remember(x, out, cos, sin, pairing, start, inverse)
@@ -95,7 +98,18 @@ def on_cuda(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, i
     check(x, cos, sin, pairing, start)
     if not installed() or x.dtype not in KERNEL_DTYPES:
         return plain(x, cos, sin, pairing, start, inverse)
-    return by_cuda(x.resolve_neg(), cos, -sin if inverse else sin, pairing, start)
+    return by_cuda(x, cos, sin, pairing, start, inverse)
+
+
+def on_cuda_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> None:
+    check(x, cos, sin, pairing, start)
+    if not installed() or x.dtype not in KERNEL_DTYPES:
+        x.copy_(plain(x, cos, sin, pairing, start, inverse))
+        return
+    try:
+        by_cuda(x, cos, sin, pairing, start, inverse, out=x)
+    except ValueError as error:
+        raise ValueError(f"x cannot be rotated in place: {error}") from None
 
 
 def qk_on_cuda(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
@@ -109,8 +123,11 @@ def plain_(x: Tensor, *form: Any) -> None:
     x.copy_(plain(x, *form))
 
 
-def plain_qk(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
-    return plain(query, *form), plain(key, *form)
+def plain_qk(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    form = (cos, sin, pairing, start, inverse)
+    return plain(query, *form, "query"), plain(key, *form, "key")
 
 
 def backward(
@@ -123,8 +140,10 @@ def backward(
     return (u * a + v * b).sum_to_size(cos.shape), to_sin.sum_to_size(sin.shape)
 
 
-def shape_of(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> Tensor:
-    check(x, cos, sin, pairing, start)
+def shape_of(
+    x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False, name: str = "x"
+) -> Tensor:
+    check(x, cos, sin, pairing, start, name)
     return x.new_empty(x.shape)
 
 
@@ -132,8 +151,11 @@ def shape_of_none(x: Tensor, *form: Any) -> None:
     shape_of(x, *form)
 
 
-def shapes_of(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
-    return shape_of(query, *form), shape_of(key, *form)
+def shapes_of(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    form = (cos, sin, pairing, start, inverse)
+    return shape_of(query, *form, "query"), shape_of(key, *form, "key")
 
 
 # --- autograd
@@ -214,8 +236,10 @@ for name, cpu, composite, fake, autograd in (
     for key in ("CompositeExplicitAutograd", "FuncTorchBatched", "Negative"):
         LIBRARY.impl(name, composite, key)
     LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)
-    torch.library.register_fake(f"rope_ref::{name}", fake, lib=LIBRARY)
+    LIBRARY.impl(name, fake, "Meta")
 LIBRARY.impl("rotate", on_cuda, "CUDA")
+LIBRARY.impl("rotate_", on_cuda_, "CUDA")
 LIBRARY.impl("rotate_qk", qk_on_cuda, "CUDA")
 LIBRARY.impl("rotate_", with_version_, "ADInplaceOrView", with_keyset=True)
 LIBRARY.impl("rotate_backward", backward, "CompositeImplicitAutograd")
+rules.when_imported("torch.distributed.tensor", rules.register)

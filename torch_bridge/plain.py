@@ -11,9 +11,11 @@ def arithmetic(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def plain(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False) -> Tensor:
+def plain(
+    x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False, name: str = "x"
+) -> Tensor:
     """(a cos - b sin, b cos + a sin) of every pair (a, b) of x, the inverse with -sin; other channels pass through."""
-    check(x, cos, sin, pairing, start)
+    check(x, cos, sin, pairing, start, name)
     pairs, wide = cos.shape[-1], cos.dtype
     sin = -sin if inverse else sin
     a, b = (half.to(wide) for half in split(x, pairing, start, pairs))
@@ -40,6 +42,9 @@ def check(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, name: s
     """Refuse what cannot be rotated, from shapes, dtypes and devices alone."""
     if not x.is_floating_point():
         raise TypeError(f"{name} has dtype {x.dtype}; expected floating point")
+    for what, tensor in ((name, x), ("cos", cos), ("sin", sin)):
+        if tensor.layout is not torch.strided:
+            raise TypeError(f"{what} has layout {tensor.layout}; expected torch.strided")
     if x.ndim < 1 or cos.ndim < 1 or sin.shape != cos.shape or not broadcasts(cos, x):
         shapes = f"{tuple(cos.shape)} and {tuple(sin.shape)}"
         raise ValueError(f"cos and sin have shapes {shapes}; expected one that broadcasts to {name}, {tuple(x.shape)}")

@@ -118,6 +118,8 @@ class Rotary(nn.Module):
             rows = x.shape[0] if layout != "thd" else len(cu_seqlens) - 1 if cu_seqlens is not None else None
             if offset.shape != (rows,):
                 raise ValueError(f"offset has shape {tuple(offset.shape)}; expected one for each of {rows} sequences")
+            if offset.device != x.device:
+                raise ValueError(f"offset is on {offset.device}; expected {x.device}, where what it moves is")
         if positions is None and rope.axes is not None:
             raise ValueError(f"positions are not given; expected them, since the Rope has {rope.axes} axes")
         if positions is None:

@@ -6,7 +6,7 @@ from torch.autograd import forward_ad
 
 from torch_bridge import direct, operators
 from torch_bridge.operators import KERNEL_DTYPES, array
-from torch_bridge.plain import arithmetic, broadcasts, plain
+from torch_bridge.plain import arithmetic, broadcasts, check, plain
 
 compiling, grad_enabled, any_requires_grad = torch.compiler.is_compiling, torch.is_grad_enabled, _C._any_requires_grad
 modes_of_functions, modes_of_dispatch = _C._len_torch_function_stack, _C._len_torch_dispatch_stack
@@ -22,7 +22,8 @@ def rotate(
 
     cos and sin broadcast against the leading axes of x and hold any magnitude. Half types are
     rotated in float32 and rounded once. Gradients of any order reach x, cos and sin. `inverse`
-    turns by the opposite angle; `inplace` writes to x and returns it. Raises TypeError for a
+    turns by the opposite angle; `inplace` writes to x and returns it. All three may be DTensors,
+    x whole along head_dim and the tables split as it is. Raises TypeError for a
     tensor that is not floating point, ValueError for shapes or devices that do not fit.
 
     >>> rotate(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")
@@ -33,8 +34,7 @@ def rotate(
         at_once = direct.rotated_(x, cos, sin, form) if inplace else direct.rotated(x, cos, sin, form)
         if at_once is not None:
             return at_once
-    wide = arithmetic(x.dtype)
-    cos, sin = cos.to(wide), sin.to(wide)
+    cos, sin = as_arithmetic(cos, sin, x=x)
     if inplace:
         operators.rotate_(x, cos, sin, pairing, start, inverse)
         return x
@@ -57,14 +57,37 @@ def rotate_qk(
         at_once = (direct.rotated_qk_ if inplace else direct.rotated_qk)(query, key, cos, sin, form)
         if at_once is not None:
             return at_once
-    wide = arithmetic(query.dtype)
-    cos, sin = cos.to(wide), sin.to(wide)
+    cos, sin = as_arithmetic(cos, sin, query=query, key=key)
     if inplace:
+        if eager():  # all of it before query is touched
+            check_in_place(query, key, cos, sin, pairing, start)
         operators.rotate_(query, cos, sin, pairing, start, inverse)
         operators.rotate_(key, cos, sin, pairing, start, inverse)
         return query, key
     turned: tuple[Tensor, Tensor] = operators.rotate_qk(query, key, cos, sin, pairing, start, inverse)
     return turned
+
+
+def as_arithmetic(cos: Tensor, sin: Tensor, **tensors: Tensor) -> tuple[Tensor, Tensor]:
+    """The tables in the type of the arithmetic, once it is sure that all are tensors and tables are real."""
+    for name, t in {**tensors, "cos": cos, "sin": sin}.items():
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name} is a {type(t).__name__}; expected a tensor")
+    for name, t in (("cos", cos), ("sin", sin)):
+        if t.is_complex():
+            raise TypeError(f"{name} has dtype {t.dtype}; expected real numbers")
+    dtype = arithmetic(next(iter(tensors.values())).dtype)
+    return cos.to(dtype), sin.to(dtype)
+
+
+def check_in_place(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> None:
+    """Raise for what would be an error of key after query has been rotated."""
+    if query is key:
+        raise ValueError("key is query; expected another tensor, or it would be rotated twice")
+    for name, x in (("query", query), ("key", key)):
+        check(x, cos, sin, pairing, start, name)
+        if torch._debug_has_internal_overlap(x) == 1:
+            raise ValueError(f"{name} has strides {x.stride()}; expected no element to be written twice")
 
 
 def at_hand(*tensors: Tensor) -> bool:

@@ -216,3 +216,10 @@ def test_the_operator_of_a_device(dtype, inverse):
     assert torch.equal(operators.on_cuda(x, *form), plain(x, *form))
     for turned, one in zip(operators.qk_on_cuda(x, x[:, :1], *form), (x, x[:, :1]), strict=True):
         assert torch.equal(turned, plain(one, *form))
+    turned, here, place = plain(x, *form), x.transpose(1, 2).contiguous().transpose(1, 2), x.data_ptr()
+    for one in (x, here):
+        assert operators.on_cuda_(one, *form) is None and torch.equal(one, turned)
+    assert x.data_ptr() == place
+    with pytest.raises(ValueError, match="x cannot be rotated in place: .* written twice"):
+        operators.on_cuda_(x[:1].expand(2, 3, 4, 10), *form)
+    assert torch.equal(x, turned)
