@@ -20,7 +20,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import PluginError
 
-from book import examples, hooks, kin, links, mathml, prose, tables, variants
+from book import examples, hooks, kin, links, mathml, opening, prose, tables, variants
 from rope_ref.explain import bands, decay, speeds
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +136,14 @@ def test_links_that_lead_nowhere_are_found(tmp_path, tag, words):
 
 
 # The pages
+
+
+def test_the_picture_is_what_its_script_draws():
+    assert opening.FILE.read_text() == opening.picture(), "python -m book.opening draws it anew"
+    assert len(opening.picture()) < 40_000
+    root = ElementTree.fromstring(opening.picture())
+    hands = [line for line in root.iter("{http://www.w3.org/2000/svg}line")]
+    assert len(hands) == 4 * len(opening.WORDS) + 4
 
 
 def test_the_site_is_built_and_whole(site):
