@@ -56,8 +56,8 @@ def clocks() -> Iterator[str]:
         heights = y - RADIUS * np.sin(rotation.angles(ROPE, p)[:, pair])
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(LEFT + p * STEP, heights, strict=True))
         yield f'<polyline class="wave" stroke="{colour}" points="{points}"/>'
-        for p, phi in enumerate(rotation.angles(ROPE, np.arange(len(WORDS)))[:, pair]):
-            yield from clock(LEFT + p * STEP, y, RADIUS, {phi: colour})
+        for word, phi in enumerate(rotation.angles(ROPE, np.arange(len(WORDS)))[:, pair]):
+            yield from clock(LEFT + word * STEP, y, RADIUS, {float(phi): colour})
 
 
 def distance() -> Iterator[str]:
