@@ -140,6 +140,7 @@ def test_a_counterexample_can_be_pasted():
     with pytest.raises(AssertionError):
         exec(finding.counterexample, {"implementation": implementation})
     exec(finding.counterexample, {"implementation": Implementation(apply=right)})
+    exec(finding.counterexample, {"implementation": right})
 
 
 @pytest.mark.parametrize("rope, expected", [
