@@ -60,7 +60,8 @@ class Parser(argparse.ArgumentParser):
     """Keeps the lines of its examples, takes no shortened options, and says in one line what is wrong."""
 
     def __init__(self, **words: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **words)
+        usual: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**usual | words)
         if self.prog in EXAMPLES:
             self.epilog = f"examples:{EXAMPLES[self.prog]}{STATUS}"
 
