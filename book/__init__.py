@@ -6,7 +6,8 @@
 4. ``examples``  code of the pages, executed
 5. ``variants``  one page a variant
 6. ``kin``       what a variant shares with others: its parent, the models that use it, the bugs it met
-7. ``figures``   every picture
-8. ``tables``    the numbers of the interactive page
-9. ``links``     where links go
+7. ``figures``   of every variant, and of angles
+8. ``opening``   the picture that the README and the book open with
+9. ``tables``    the numbers of the interactive page
+10. ``links``    where links go
 """

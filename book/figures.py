@@ -1,4 +1,4 @@
-"""Every picture of the book, drawn from rope_ref while it is built."""
+"""The figures of the book, drawn from rope_ref while it is built."""
 
 import io
 
@@ -37,11 +37,11 @@ def svg(figure: Figure) -> str:
     return text.getvalue()
 
 
-def sheet(columns: int = 2) -> tuple[Figure, list[Axes]]:
+def sheet() -> tuple[Figure, list[Axes]]:
     """An empty figure, two side by side."""
-    figure = Figure(figsize=(8.8, 6.2 / columns))
+    figure = Figure(figsize=(8.8, 3.1))
     figure.subplots_adjust(left=0.07, right=0.99, bottom=0.17, top=0.89, wspace=0.19)
-    return figure, list(np.atleast_1d(figure.subplots(1, columns)))
+    return figure, list(figure.subplots(1, 2))
 
 
 def variant(name: str, rope: Rope) -> str:
@@ -100,25 +100,7 @@ def float32_angles() -> str:
     return svg(figure)
 
 
-def rotation_of_pairs() -> str:
-    """Where four pairs of one vector stand as its position grows."""
-    figure, panels = sheet(4)
-    figure.set_size_inches(8.8, 2.4)
-    figure.subplots_adjust(left=0.01, bottom=0.02, wspace=0.05)
-    rope = variants.default(8, theta=100.0)
-    for pair, axes in enumerate(panels):
-        phi = rotation.angles(rope, np.arange(9))[:, pair]
-        shade = np.linspace(0.15, 1, len(phi))
-        axes.quiver(*np.zeros((2, 9)), np.cos(phi), np.sin(phi), angles="xy", scale_units="xy", scale=1,
-                    color=COLOURS[0], alpha=shade, width=0.012)  # fmt: skip
-        axes.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal", xticks=[], yticks=[])
-        axes.set_title(f"{rope.omega[pair]:.2g} rad per position", fontsize=9)
-        axes.set_axis_off()
-    return svg(figure)
-
-
 def drawn() -> dict[str, str]:
     """Every picture by its name."""
     with matplotlib.rc_context(STYLE):
-        own = {"float32_angles": float32_angles(), "rotation_of_pairs": rotation_of_pairs()}
-        return own | {name: variant(name, sample(name)) for name in CATALOGUE}
+        return {"float32_angles": float32_angles()} | {name: variant(name, sample(name)) for name in CATALOGUE}

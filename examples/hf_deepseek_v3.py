@@ -1,7 +1,7 @@
 """DeepSeek V3 of transformers: a head of content channels, then a rotary part that alone turns.
 
     rope-ref check examples.hf_deepseek_v3:implementation --variant decoupled \\
-        --qk-nope-head-dim 32 --qk-rope-head-dim 64
+        --set qk_nope_head_dim=32 --set qk_rope_head_dim=64
 
 The checkpoints pair channels (2i, 2i + 1). `apply_rotary_pos_emb_interleave` reads these pairs and gives the first
 channels of all pairs, then the second ones. Queries and keys are permuted alike, so scores do not change, and the

@@ -1,6 +1,7 @@
 """GPT-NeoX of transformers: the first quarter of every head turns, the rest passes through.
 
-    rope-ref check examples.hf_gpt_neox:implementation --variant partial --head-dim 64 --partial-rotary-factor 0.25
+    rope-ref check examples.hf_gpt_neox:implementation --variant partial --head-dim 64 \\
+        --set partial_rotary_factor=0.25
 """
 
 import torch

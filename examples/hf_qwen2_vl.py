@@ -1,6 +1,7 @@
 """Qwen2-VL of transformers: M-RoPE, three positions (t, h, w) a token.
 
-    rope-ref check examples.hf_qwen2_vl:implementation --variant mrope --head-dim 128 --mrope-section 16,24,24
+    rope-ref check examples.hf_qwen2_vl:implementation --variant mrope --head-dim 128 \\
+        --set mrope_section=16,24,24 --set theta=1000000.0
 
 The kit's positions have their axes last, (seq, 3) or (batch, seq, 3); the module takes them first, (3, batch, seq).
 """

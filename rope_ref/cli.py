@@ -5,53 +5,16 @@ import contextlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from rope_ref.explain import explain, grouped
 from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
+from rope_ref.usage import Parser
 from rope_ref.variants import CATALOGUE
-
-EXAMPLES = """examples:
-  rope-ref explain config.json                  every layer of a model
-  rope-ref explain config.json --layer 5        one of them
-  rope-ref explain config.json --length 100000  dynamic NTK or LongRoPE at this length
-  rope-ref explain config.json --plot out.png   wavelengths, and the decay of the score with distance
-  rope-ref show yarn                            the function of the specification
-  rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
-                                                what is wrong with an implementation
-  rope-ref vectors golden                       right answers in files, for tests in any language
-  rope-ref generate path/to/model               its tokens per second, before and after it is patched
-  rope-ref bench --quick                        speed of the kernels on this machine
-
-exit status: 0 done, 1 an implementation that does not conform, 2 wrong usage or a config that is not understood
-"""
-
-CHECK_EXAMPLES = """examples:
-  rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
-  rope-ref check my.model:apply_rope --config config.json --layer 0 --layout bshd --arrays torch
-  rope-ref check my.model:implementation --variant default --head-dim 64 --budget deep --json report.json
-  rope-ref check --command './my_rope' --variant yarn --head-dim 64 --set factor=4 \\
-      --set original_max_position_embeddings=4096
-
-The object is a function (x, positions) -> y, with a third argument, the layer, where layers differ; or an
-Implementation, which has further ways in: decode, tables, cache, ...; or what makes one of these when it is
-called with no arguments. Modules are looked for in the current folder first.
-
-exit status: 0 it conforms, 1 it does not, 2 wrong usage
-"""
-
-
-BENCH_EXAMPLES = """examples:
-  rope-ref bench                                all tables, in some minutes
-  rope-ref bench --quick                        fewer rows and rounds, in less than one
-  rope-ref bench --only decode --only peers     two of them
-  rope-ref bench --rounds 50 --json mine.json --png mine.png
-
-Ratios of calls that are taken in turn, each with its spread and the number of runs. Every result is compared with
-torch's own operations before it is timed; other implementations are compared where they are installed.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,48 +28,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, TypeError, IndexError, OSError, ImportError) as error:
-        print(f"rope-ref: {error}", file=sys.stderr)
-        return 2
+        print(f"rope-ref: {said(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130  # as of a program that the signal ends
+    except Exception:  # a fault; status 1, with which Python would end, says that an implementation does not conform
+        traceback.print_exc()
+    return 2
+
+
+def said(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="rope-ref", description="Rotary position embedding: what a model computes, and what is right.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    top = Parser(prog="rope-ref", description="Rotary position embedding: what a model computes, and what is right.")
+    top.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    one = commands.add_parser("explain", help="a model's rotary embedding in words, equations and wavelengths")
-    one.add_argument("config", metavar="CONFIG", help="a config.json, or the folder that holds it")
-    one.add_argument("--layer", type=int, help="this layer alone, counted from 0")
-    one.add_argument("--length", type=int, help="length of the sequence, for dynamic NTK and LongRoPE")
-    one.add_argument("--angle-dtype", choices=ANGLE_DTYPES, default="float64", help="default: %(default)s")
-    one.add_argument("--plot", metavar="FILE", help="draw a figure too (needs the extra `plot`)")
-    one.set_defaults(run=run_explain)
-    other = commands.add_parser("show", help="the function of the specification that makes a variant")
-    other.add_argument("variant", metavar="VARIANT", choices=CATALOGUE, help=", ".join(CATALOGUE))
-    other.set_defaults(run=run_show)
-    add_check(commands.add_parser(
-        "check", help="whether an implementation is right, and what is wrong with it", epilog=CHECK_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ))  # fmt: skip
-    vectors = commands.add_parser("vectors", help="write inputs, right answers and bounds, for tests in any language")
-    vectors.add_argument("directory", metavar="DIR", help="the folder to write them to")
-    vectors.set_defaults(run=run_vectors)
+    add_explain(commands.add_parser("explain", help="a model's rotary embedding in words, equations and wavelengths"))
+    add_show(commands.add_parser("show", help="the function of the specification that makes a variant"))
+    add_check(commands.add_parser("check", help="whether an implementation is right, and what is wrong with it"))
+    add_vectors(commands.add_parser("vectors", help="inputs, right answers and bounds in files, for any language"))
     add_generate(commands.add_parser("generate", help="a transformers model's speed before and after it is patched"))
-    add_bench(commands.add_parser(
-        "bench", help="speed of the kernels, against the speed of memory and other implementations",
-        epilog=BENCH_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    ))  # fmt: skip
+    add_bench(commands.add_parser("bench", help="speed of the kernels, against memory and other implementations"))
+    add_completion(commands.add_parser("completion", help="a script that completes this command in a shell"))
     return top
 
 
-def add_generate(one: argparse.ArgumentParser) -> None:
-    one.add_argument("folder", nargs="?", metavar="FOLDER", help="where a model was saved; by default a small one")
-    one.add_argument("--prompt", help="text to go on from (needs the folder's tokenizer)")
-    one.add_argument("--tokens", type=int, default=64, metavar="N", help="how many to generate (default: %(default)s)")
-    one.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
-                     help="default: %(default)s")  # fmt: skip
-    one.set_defaults(run=run_generate)
+def version() -> str:
+    """The version that is installed."""
+    try:
+        return metadata.version("rope-ref")
+    except metadata.PackageNotFoundError:  # run from its folder
+        return "not installed"
+
+
+def add_explain(one: argparse.ArgumentParser) -> None:
+    one.add_argument("config", metavar="CONFIG", help="a config.json, or the folder that holds it")
+    one.add_argument("--layer", type=int, metavar="N", help="this layer alone, counted from 0")
+    one.add_argument("--length", type=int, metavar="N", help="length of the sequence, for dynamic NTK and LongRoPE")
+    one.add_argument("--angle-dtype", choices=ANGLE_DTYPES, default="float64", help="default: %(default)s")
+    one.add_argument("--plot", metavar="FILE", help="draw a figure too (needs the extra `plot`)")
+    one.set_defaults(run=run_explain)
+
+
+def add_show(one: argparse.ArgumentParser) -> None:
+    one.add_argument("variant", metavar="VARIANT", choices=list(CATALOGUE), help=f"one of {', '.join(CATALOGUE)}")
+    one.set_defaults(run=run_show)
+
+
+def add_vectors(one: argparse.ArgumentParser) -> None:
+    one.add_argument("directory", metavar="DIR", help="the folder to write them to; made if it is not there")
+    one.set_defaults(run=run_vectors)
 
 
 def add_bench(one: argparse.ArgumentParser) -> None:
@@ -121,12 +96,27 @@ def add_bench(one: argparse.ArgumentParser) -> None:
     one.set_defaults(run=run_bench)
 
 
+def add_completion(one: argparse.ArgumentParser) -> None:
+    one.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete")
+    one.set_defaults(run=run_completion)
+
+
+def add_generate(one: argparse.ArgumentParser) -> None:
+    one.add_argument("folder", nargs="?", metavar="DIR", help="where a model was saved; by default a small one")
+    one.add_argument("--prompt", help="text to go on from (needs the folder's tokenizer)")
+    one.add_argument("--tokens", type=int, default=64, metavar="N", help="how many to generate (default: %(default)s)")
+    one.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
+                     help="default: %(default)s")  # fmt: skip
+    one.set_defaults(run=run_generate)
+
+
 def add_check(one: argparse.ArgumentParser) -> None:
     checked = one.add_mutually_exclusive_group(required=True)
     checked.add_argument("object", nargs="?", metavar="MODULE:OBJECT", help="what is checked: package.module:object")
     checked.add_argument("--command", dest="program", metavar="PROGRAM", help="a program to ask, in any language")
     right = one.add_mutually_exclusive_group(required=True)
-    right.add_argument("--variant", metavar="NAME", help=f"what is right: {', '.join(CATALOGUE)}")
+    right.add_argument("--variant", metavar="VARIANT", choices=list(CATALOGUE),
+                       help=f"what is right: {', '.join(CATALOGUE)}")  # fmt: skip
     right.add_argument("--config", metavar="CONFIG", help="a config.json, or the folder that holds it")
     one.add_argument("--head-dim", type=int, metavar="N", help="head_dim of the variant")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the variant")
@@ -152,9 +142,10 @@ def run_explain(given: argparse.Namespace) -> int:
     path = path / "config.json" if path.is_dir() else path
     groups = grouped(path, layer=given.layer, length=given.length, angle_dtype=given.angle_dtype)
     if given.plot:  # first, so that it is there even if the reader of the text leaves early
-        from rope_ref.plot import plot
+        with extra("plot"):
+            from rope_ref.plot import plot
 
-        plot(groups, given.plot)
+            plot(groups, given.plot)
     print(explain(groups))
     if given.plot:
         print(f"\ndrawn: {given.plot}")
@@ -191,6 +182,13 @@ def run_bench(given: argparse.Namespace) -> int:
     return run(given)
 
 
+def run_completion(given: argparse.Namespace) -> int:
+    with extra("completion"):
+        from rope_ref.completion import script
+    print(script(given.shell, parser()))
+    return 0
+
+
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
     """Imports that need an extra of the package. Raises ImportError that says how to install it."""
@@ -198,4 +196,4 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        raise ImportError(f"{missing} is not installed; pip install rope-ref[{name}]") from error
+        raise ImportError(f"{missing} is not installed; pip install 'rope-ref[{name}]'") from error

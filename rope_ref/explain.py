@@ -89,10 +89,15 @@ def bands(rope: Rope, theta: float) -> str:
     """A table of wavelengths, 2 pi / w positions, against those of w = theta^(-2i/r).
 
     A pair is unchanged, stretched (by the most of all), blended (by less), shortened, or still.
+
+    >>> print(bands(Rope(8, inv_freq=(1.0, 0.1, 0.0, 0.0)), 10000.0))
+    band           pairs   wavelength in positions    slowed by
+    unchanged        0-1   6.28319 to 62.8319         1
+    still            2-3   never turns
     """
     w = speeds(rope)
     slowed = np.divide(frequencies.geometric(2 * rope.pairs, theta), w, out=np.full(rope.pairs, np.inf), where=w > 0)
-    most = slowed[np.isfinite(slowed)].max()
+    most = slowed[np.isfinite(slowed)].max(initial=1.0)  # the 1 names no pair: those are unchanged
     close = 1e-5  # float32 frequencies differ by less from exact ones
     names = np.select(
         [~np.isfinite(slowed), slowed < 1 - close, slowed <= 1 + close, slowed >= most * (1 - close)],
@@ -115,12 +120,12 @@ def limits(rope: Rope) -> str:
     An angle p w is computed from a rounded frequency by a rounded product, each off by at most
     the unit roundoff u of angle_dtype, so that its error is at most 2 u p w, and that of cos and
     sin no more. A table rounds by its own unit, which the error reaches at p = unit / (2 u w).
-    Whole positions end at 1/u, where neighbours become one.
+    Whole positions end at 1/u, where neighbours become one; they are the only limit where no pair turns.
     """
-    u, fastest = UNIT[rope.angle_dtype], float(speeds(rope).max())
+    u, fastest = UNIT[rope.angle_dtype], float(speeds(rope).max(initial=0.0))
     lines = [f"Angles in {rope.angle_dtype} stay within one rounding of a table up to position"]
     for table in ("float32", "float16", "bfloat16"):
-        lines.append(f"    {table:9} {int(min(UNIT[table] / (2 * u * fastest), 1 / u)):,}")
+        lines.append(f"    {table:9} {int(min(UNIT[table] / (2 * u * fastest) if fastest else np.inf, 1 / u)):,}")
     lines.append(f"    and name whole positions up to {int(1 / u):,}")
     return "\n".join(lines)
 

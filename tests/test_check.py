@@ -140,3 +140,16 @@ def test_a_counterexample_can_be_pasted():
     with pytest.raises(AssertionError):
         exec(finding.counterexample, {"implementation": implementation})
     exec(finding.counterexample, {"implementation": Implementation(apply=right)})
+    exec(finding.counterexample, {"implementation": right})
+
+
+@pytest.mark.parametrize("rope, expected", [
+    (rr.variants.llama3(64, factor=8.0), "500000, with the frequencies of llama3"),
+    (rr.variants.linear(64, 8.0, theta=20000.0), "20000, with the frequencies of linear"),
+    (rr.Rope(64, theta=20000.0), "20000"),
+])  # fmt: skip
+def test_another_theta_is_told_beside_the_one_that_was_asked_for(rope, expected):
+    """Unscaled frequencies of theta 31,000, for which no law of the catalogue of wrongs accounts."""
+    other = rr.variants.default(64, theta=31000.0)
+    report = checked(lambda x, positions: rr.rotate(x, positions, other).astype(x.dtype), rope)
+    assert report.findings[0].bug == "THETA" and said(report) == f"theta is 31000; expected {expected}"

@@ -1,6 +1,8 @@
 """Every example of the documents runs, and every example of the original's README with its import line changed."""
 
+import contextlib
 import importlib.metadata
+import io
 import re
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# code, and a block of text right below it, which is what it prints
+PRINTING = r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
 
 
 def blocks(text):
@@ -19,8 +23,11 @@ def blocks(text):
 def test_examples_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some write files
     names = {}
-    for block in blocks(path.read_text()):
-        exec(compile(block, path.name, "exec"), names)
+    for block, said in re.findall(PRINTING, path.read_text(), re.DOTALL | re.MULTILINE):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block, path.name, "exec"), names)
+        assert not said or printed.getvalue() == said
 
 
 def test_the_examples_of_the_original_give_the_same():

@@ -11,7 +11,7 @@ import pytest
 import rope_ref as rr
 from rope_ref.cli import main
 from rope_ref.exactness import UNIT
-from rope_ref.explain import decay, grouped, spans, speeds
+from rope_ref.explain import bands, decay, grouped, limits, spans, speeds
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -65,6 +65,13 @@ def test_pairs_that_none_turns_or_that_turn_faster(capsys, config):
     path = config("phi-3-vision-128k", rope_scaling=scaling)
     text = explained(capsys, path)
     assert "shortened       0-23" in text and "unchanged      24-47" in text
+
+
+@pytest.mark.parametrize("rope", [rr.variants.default(8, inv_freq=(0.0,) * 4), rr.variants.partial(8, 0.0)])
+def test_ropes_that_do_not_turn(rope):
+    rows = bands(rope, 10000.0).splitlines()[1:]
+    assert rows == ["still            0-3   never turns"][: rope.pairs]
+    assert limits(rope).count(f"{2**53:,}") == 4  # whole positions end there, and nothing else does
 
 
 def test_axes_and_a_folder(capsys, config):

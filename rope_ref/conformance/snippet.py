@@ -9,6 +9,8 @@ from rope_ref.rope import Rope
 IMPORTS = """import rope_ref as rr
 from rope_ref.conformance.probes import Probe
 from rope_ref.conformance.subject import Subject
+
+# implementation is what was checked
 """
 
 
@@ -16,7 +18,7 @@ def snippet(subject: Subject, way: str, case: tuple[Probe, ...]) -> str:
     """Statements that ask the same question; `implementation` stands for what was checked."""
     if not case:
         return ""
-    lines = [IMPORTS, f"subject = Subject(implementation, {ropes(subject)}, kind={subject.kind!r})"]
+    lines = [f"{IMPORTS}subject = Subject(implementation, {ropes(subject)}, kind={subject.kind!r})"]
     if way in subject.ways():
         for probe in case:
             lines += [f"probe = {told(probe)}", f"assert subject.deviates(subject.ask({way!r}, probe), probe) is None"]

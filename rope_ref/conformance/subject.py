@@ -49,6 +49,8 @@ class Subject:
     resolve: Callable[[tuple[Mutation, ...], Probe], tuple[Mutation, ...]] = lambda mutations, probe: mutations
 
     def __post_init__(self) -> None:
+        if not isinstance(self.implementation, Implementation):  # a function, of a snippet that was pasted
+            self.implementation = Implementation(apply=self.implementation)
         check_layout(self.implementation.layout)
         if self.layered:
             self.ropes = list(self.ropes)  # type: ignore[arg-type]

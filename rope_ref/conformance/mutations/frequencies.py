@@ -64,6 +64,15 @@ def clamped(rope: Rope) -> Iterator[Mutation]:
         )  # fmt: skip
 
 
+def base(rope: Rope) -> str:
+    """The theta that was asked for, and what makes other frequencies of it than its powers."""
+    if rope.origin is None:
+        return f"{rope.theta:g}"
+    theta = float(rope.origin.given.get("theta") or rope.theta)
+    plain = replace(rope, inv_freq=geometric(2 * rope.pairs, theta), theta=10000.0)
+    return f"{theta:g}" + ("" if same(plain, rope) else f", with the frequencies of {rope.origin.make.__name__}")
+
+
 def read(rope: Rope, reading: Reading) -> Iterator[Mutation]:
     """The frequencies that were read off: as another theta, as a multiple, or as they are."""
     first, second = channels(rope.pairing, rope.pairs, rope.start)
@@ -80,8 +89,8 @@ def read(rope: Rope, reading: Reading) -> Iterator[Mutation]:
         slope = np.polyfit(known, np.log(w[known]), 1)[0]
         theta = float(np.exp(-slope * len(w)))
         if np.abs(np.log(w[known]) + known / len(w) * np.log(theta)).max() < 1e-3:
-            yield turned("THETA", f"theta is {theta:.7g}; expected {rope.theta:g}", replace(
-                rope, inv_freq=geometric(2 * len(w), theta), theta=10000.0))  # fmt: skip
+            made = replace(rope, inv_freq=geometric(2 * len(w), theta), theta=10000.0)
+            yield turned("THETA", f"theta is {theta:.7g}; expected {base(rope)}", made)
     turning = rope.omega != 0
     ratio = w[turning] / rope.omega[turning]
     if len(ratio) and np.ptp(ratio) < 1e-4 * np.abs(ratio).max() and not (w[~turning]).any():
