@@ -14,8 +14,9 @@ from numba import cfunc, njit, prange, types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
-from numba_kernels.cpu import COS, FRESH, INDEX, ITEMS, KERNEL, OUT, PLAN, SIN, X
-from numba_kernels.strip import I64, poke, room
+from numba_kernels.cpu import COS, FRESH, INDEX, ITEMS, KERNEL, NORM, OUT, PLAN, SIN, X
+from numba_kernels.strip import poke, room
+from numba_kernels.vector import I64
 
 NAMES = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_get_max_threads")
 
@@ -81,7 +82,7 @@ def carry_out(call: int, threads: int, member: int) -> None:
 
 @njit(cache=True, nogil=True)
 def run(
-    kernel: int, plan: int, x: int, out: int, cos: int, sin: int, index: int, items: int, fresh: int,
+    kernel: int, plan: int, x: int, out: int, cos: int, sin: int, index: int, norm: int, items: int, fresh: int,
     threads: int, member: int,
 ) -> None:  # fmt: skip
     """Carry out a plan at these addresses."""
@@ -93,6 +94,7 @@ def run(
     poke(call, COS, cos)
     poke(call, SIN, sin)
     poke(call, INDEX, index)
+    poke(call, NORM, norm)
     poke(call, ITEMS, items)
     poke(call, FRESH, fresh)
     carry_out(call, threads, member)
