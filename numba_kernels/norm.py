@@ -20,7 +20,7 @@ from numba_kernels.pair import ARITHMETIC, STORED, narrow, widen
 from numba_kernels.vector import AHEAD, LINE, SIZE, WIDE, WIDTHS, fetch, load, pick, splat, store, whole
 
 PARTIAL = 16  # sums
-GROUP = 2  # rows whose sums are taken together, so that neither waits for the other's root; 4 are no faster beyond the cache
+GROUP = 2  # rows whose sums are taken together, so that neither waits for the other's root; 4 are no faster
 
 
 def begin(

@@ -14,6 +14,7 @@ from numba_kernels.plan import small
 from torch_bridge import operators
 from torch_bridge.operators import KERNEL_DTYPES, LIBRARY, OPS, array, below, needs_gradient, transformed
 from torch_bridge.plain import arithmetic, check, plain
+from torch_bridge.rotation import at_hand
 
 NAME = "rotate_qk_norm"
 LIBRARY.define(
@@ -42,6 +43,10 @@ def rotate_qk_norm(
     (tensor([[-1.,  1.]]), tensor([[-2.,  2.]]))
     """
     wide = arithmetic(query.dtype)
+    weights = (query_weight, key_weight)
+    if query.is_cpu and at_hand(query, key, cos, sin) and not needs_gradient(*weights):  # all an operator would do
+        form = (cos.to(wide), sin.to(wide), epsilon, pairing, start)
+        return on_cpu(query, query_weight, form, "query"), on_cpu(key, key_weight, form, "key")
     turned: tuple[Tensor, Tensor] = operator(
         query, key, query_weight, key_weight, cos.to(wide), sin.to(wide), small(epsilon), pairing, start
     )
