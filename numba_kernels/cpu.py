@@ -2,7 +2,8 @@
 
 A plan (see ``plan``) is an array of 64-bit integers in memory; x, out, cos, sin and index are
 addresses. Sizes and steps of the axes: m0, m1 own a table row each, r0, r1 share it. A call is
-such an array too: the kernel to run, a plan, the addresses to run it on, and whether out is memory
+such an array too: the kernel to run, a plan, the addresses to run it on (that of weights is read by
+kernels that normalise), and whether out is memory
 that was never touched, which the system is about to bring into the cache, so that nothing streams past it.
 """
 
@@ -20,12 +21,12 @@ from numba_kernels.strip import TAGS, fence, peek, strip
 (FORM, INVERSE, PAIRS, BEFORE, AFTER, ROWS, INSIDE, BLOCK, STREAM, ALIGN,
  M0, M1, R0, R1, X_M0, X_M1, X_R0, X_R1, OUT_M0, OUT_M1, OUT_R0, OUT_R1,
  TABLE_M0, TABLE_M1, TABLE_STEP, INDEX_M0, INDEX_M1, SHARED, LENGTH) = range(29)  # fmt: skip
-KERNEL, PLAN, X, OUT, COS, SIN, INDEX, ITEMS, FRESH = range(9)
+KERNEL, PLAN, X, OUT, COS, SIN, INDEX, NORM, ITEMS, FRESH = range(10)
 
 
 @register_jitable
 def span(
-    tag: Any, plan: int, x: int, out: int, cos: int, sin: int, index: int, fresh: int,
+    tag: Any, plan: int, x: int, out: int, cos: int, sin: int, index: int, norm: Any, fresh: int,
     low: int, high: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """Rotate items low to high, an item being a place along m0 and m1, of rows `first` to `last` that share tables."""
@@ -53,7 +54,7 @@ def span(
             j0, j1 = (j // r1, j % r1) if inside else (j, 0)
             x_row = x_item + j0 * peek(plan, X_R0) + j1 * peek(plan, X_R1)
             out_row = out_item + j0 * peek(plan, OUT_R0) + j1 * peek(plan, OUT_R1)
-            strip(tag, form, inverse, pairs, before, after, rows, x_row, out_row, cos + table, sin + table, at,
+            strip(tag, form, inverse, pairs, before, after, rows, x_row, out_row, cos + table, sin + table, at, norm,
                   steps[0], steps[1], table_step if inside else 0, index_step)  # fmt: skip
         item = stop
     if form >= 2:
@@ -61,8 +62,8 @@ def span(
 
 
 @cache
-def kernel(kind: str) -> int:
-    """The address of the compiled loops for numbers of this kind: (address of a call, part, parts) -> None.
+def kernel(kind: str, normed: bool = False) -> int:
+    """The address of the loops for numbers of this kind, normalised or not: (address of a call, part, parts) -> None.
 
     Parts are even, and far apart in memory where that can be: no number depends on how many there are.
     """
@@ -77,9 +78,9 @@ def kernel(kind: str) -> int:
         else:
             low, high = items * number // parts, items * (number + 1) // parts
         span(tag, plan, peek(call, X), peek(call, OUT), peek(call, COS), peek(call, SIN), peek(call, INDEX),
-             peek(call, FRESH), low, high, first, last)  # fmt: skip
+             peek(call, NORM) if normed else None, peek(call, FRESH), low, high, first, last)  # fmt: skip
 
-    with event.install_listener("numba:run_pass", Announcement(kind)):
+    with event.install_listener("numba:run_pass", Announcement(kind + ", normalised" * normed)):
         return kept.address(part, types.void(types.int64, types.int64, types.int64))
 
 

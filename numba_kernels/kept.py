@@ -22,7 +22,8 @@ from numba.core.ccallback import CFunc
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
-SOURCES = ("cpu.py", "pair.py", "strip.py", "team.py")  # what is inlined, wherever a function is defined
+# what is inlined, wherever a function is defined
+SOURCES = ("cpu.py", "norm.py", "pair.py", "strip.py", "team.py", "vector.py")
 HERE = Path(__file__).parent
 INLINED = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES)).hexdigest()
 

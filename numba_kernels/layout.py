@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numba_kernels import plan, threads
-from numba_kernels.strip import LINE
+from numba_kernels.vector import LINE
 
 KINDS: dict[np.dtype[Any], str] = {
     np.dtype(stored): kind
@@ -45,6 +45,42 @@ def rotate(
     >>> rotate(np.ones((1, 2)), np.zeros((1, 1)), np.ones((1, 1)), pairing="half-split")
     array([[-1.,  1.]])
     """
+    return _rotated(x, cos, sin, pairing, start, positions, out, inverse, None)
+
+
+def normalise_and_rotate(
+    x: NDArray[Any],
+    weight: ArrayLike,
+    cos: ArrayLike,
+    sin: ArrayLike,
+    *,
+    epsilon: float,
+    pairing: str,
+    start: int = 0,
+    positions: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Divide every row of x by its root mean square, weigh its channels, and rotate: one pass over memory.
+
+    weight     (head_dim,), of any floating type; bfloat16 as uint16 storage too
+    epsilon    added to the mean of the squares: a row x becomes x / sqrt(mean(x^2) + epsilon) * weight
+               (RMSNorm, arXiv:1910.07467), over all channels, before some of them turn
+
+    All else is as for `rotate`. Everything happens in the type of the arithmetic (float32 for half types),
+    weights and epsilon included, and is rounded once. Squares of numbers above 1.8e19 are
+    infinite in float32, and such rows become zeros; so does a row of zeros, but with an epsilon of 0, NaN.
+
+    >>> x, weight = np.full((1, 2), 3.0), np.array([1.0, 2.0])
+    >>> normalise_and_rotate(x, weight, np.zeros((1, 1)), np.ones((1, 1)), epsilon=0.0, pairing="half-split")
+    array([[-2.,  1.]])
+    """
+    return _rotated(x, cos, sin, pairing, start, positions, out, False, (weight, plan.small(epsilon)))
+
+
+def _rotated(
+    x: NDArray[Any], cos: ArrayLike, sin: ArrayLike, pairing: str, start: int, positions: ArrayLike | None,
+    out: NDArray[Any] | None, inverse: bool, norm: tuple[ArrayLike, float] | None,
+) -> NDArray[Any]:  # fmt: skip
     kind = _kind("x", x)
     plan.options(pairing, start, inverse)
     arithmetic = np.float64 if kind == "float64" else np.float32
@@ -61,15 +97,16 @@ def rotate(
         kind, pairing, int(start), bool(inverse), in_place, x.shape, x.strides, result.shape, result.strides,
         cos.shape, sin.shape, cos.strides, None if index is None else (index.shape, index.strides),
     )  # fmt: skip
+    weights = None if norm is None else _weights(*norm, x.shape[-1], arithmetic, pairing, int(start), cos.shape[-1])
     if x.size == 0:
         return result
     if out is not None:
         _check_target(out, None if in_place else x, cos, sin, index)
     if not (_is_dense(x) and _is_dense(result)):
         dense = _bits(x).copy().view(x.dtype)
-        rotate(dense, cos, sin, pairing=pairing, start=start, positions=positions, out=dense, inverse=inverse)
+        _rotated(dense, cos, sin, pairing, start, positions, dense, inverse, norm)
         np.copyto(_bits(result), _bits(dense))
-    elif not threads.run(kind, loops, out is None, *addresses):
+    elif not threads.run(kind, loops, out is None, 0 if weights is None else _address(weights), *addresses):
         given = np.asarray(positions)
         raise IndexError(f"positions span {given.min()} to {given.max()}; expected 0 to {len(cos) - 1}")
     return result
@@ -105,6 +142,25 @@ def _table(name: str, table: ArrayLike, arithmetic: type) -> NDArray[Any]:
     if array.ndim < 1:
         raise ValueError(f"{name} has shape (); expected (..., pairs)")
     return array if _is_dense(array) else np.ascontiguousarray(array)
+
+
+def _weights(
+    weight: ArrayLike, epsilon: float, width: int, arithmetic: type, pairing: str, start: int, pairs: int
+) -> NDArray[Any]:
+    """Weights in the order in which rows are turned, then epsilon: see ``norm``."""
+    given = np.asarray(weight)
+    if given.dtype == np.uint16:
+        given = (given.astype(np.uint32) << 16).view(np.float32)
+    if given.dtype.kind != "f" and not _is_bfloat16(given):
+        raise TypeError(f"weight has dtype {given.dtype}; expected floating point")
+    if given.shape != (width,):
+        raise ValueError(f"weight has shape {given.shape}; expected ({width},), one for each channel of x")
+    weights: NDArray[Any] = np.empty(width + 1, arithmetic)
+    weights[:width], weights[width] = given, epsilon
+    if pairing == "interleaved":
+        turning = weights[start : start + 2 * pairs]
+        turning[:] = turning.reshape(-1, 2).T.flatten()
+    return weights
 
 
 def _index(positions: ArrayLike) -> NDArray[np.int64]:

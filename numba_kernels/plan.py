@@ -28,6 +28,15 @@ def options(pairing: Any, start: Any, inverse: Any) -> None:
         raise TypeError(f"start is {start!r}; expected a whole number")
 
 
+def small(epsilon: Any) -> float:
+    """The epsilon of a normalisation, or TypeError or ValueError."""
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.integer, np.floating)):
+        raise TypeError(f"epsilon is {epsilon!r}; expected a number")
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon is {epsilon}; expected at least 0")
+    return float(epsilon)
+
+
 class Axis(NamedTuple):
     """A leading axis of x: its size and its steps in bytes; a table or index step of 0 shares a row."""
 

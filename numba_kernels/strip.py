@@ -13,20 +13,14 @@ from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numba_kernels.norm import begin, normalised, room_for
 from numba_kernels.pair import ARITHMETIC, STORED, converts_float16, narrow, turn, widen
+from numba_kernels.vector import AHEAD, BYTE, I64, LINE, SIZE, WIDE, WIDTHS, fetch, load, pick, splat, store, whole
 
-I64, BYTE = ir.IntType(64), ir.IntType(8)
-LINE = 64  # bytes of a cache line, the unit of a streaming store
-AHEAD = 4096  # bytes between what is rotated and what is asked of memory: what hardware fetches ahead stops at pages
 ROOM = 54
 TAGS: dict[str, np.generic] = {
     "float64": np.float64(0), "float32": np.float32(0), "float16": np.int16(0), "bfloat16": np.uint16(0)
 }  # fmt: skip
-WIDTHS = {"float64": (8, 1), "float32": (16, 4, 1), "float16": (32, 8, 1), "bfloat16": (32, 8, 1)}
-
-
-def whole(value: int) -> ir.Constant:
-    return ir.Constant(I64, value)
 
 
 @intrinsic
@@ -75,25 +69,28 @@ def fence(typing: Any) -> Any:
 @intrinsic
 def strip(
     typing: Any, tag: Any, form: Any, inverse: Any, pairs: Any, before: Any, after: Any, rows: Any,
-    x: Any, out: Any, cos: Any, sin: Any, index: Any, x_step: Any, out_step: Any, table_step: Any, index_step: Any,
+    x: Any, out: Any, cos: Any, sin: Any, index: Any, norm: Any,
+    x_step: Any, out_step: Any, table_step: Any, index_step: Any,
 ) -> Any:  # fmt: skip
     """Rotate `rows` rows; addresses and steps are in bytes.
 
     tag         a number whose type says how x is stored: see TAGS
     form        1 if interleaved, + 2 to stream past the cache (out aligned to lines)
-    before      bytes of a row ahead of the pairs, `after` bytes behind: copied where out is not x
+    before      bytes of a row ahead of the pairs, `after` bytes behind: copied where out is not x, or normalised
     index       address of the table row of each row, or 0 where table rows are `table_step` apart
+    norm        None, or the address of the weights by which rows are normalised: see ``norm``
     """
 
     kind = next(k for k, t in TAGS.items() if typeof(t) == tag)
-    size = TAGS[kind].itemsize
+    size = SIZE[kind]
 
     def emit(context: Any, build: Any, signature: Any, args: Any) -> Any:
-        _, form, inverse, pairs, before, after, rows, x, out, cos, sin, index, *steps = args
+        _, form, inverse, pairs, before, after, rows, x, out, cos, sin, index, weights, *steps = args
         x_step, out_step, table_step, index_step = steps
         gather = build.icmp_unsigned("!=", index, whole(0))
-        apart = build.icmp_unsigned("!=", x, out)
+        apart, hardware = build.icmp_unsigned("!=", x, out), converts_float16(context)
         back = build.icmp_unsigned("!=", inverse, whole(0))
+        scales = None if norm == types.none else room_for(build, kind)
         for code in range(4):
             interleaved, stream = bool(code & 1), code >= 2
             with build.if_then(build.icmp_unsigned("==", form, whole(code))):
@@ -106,17 +103,22 @@ def strip(
                     offset = build.mul(build.load(row), table_step)
                     source = build.add(x, build.mul(place, x_step))
                     target = build.add(out, build.mul(place, out_step))
-                    with build.if_then(apart, likely=False):
-                        rest = build.add(before, build.mul(pairs, whole(2 * size)))
-                        _copy(build, target, source, before)
-                        _copy(build, build.add(target, rest), build.add(source, rest), after)
+                    if norm == types.none:
+                        scaled = None
+                        with build.if_then(apart, likely=False):
+                            rest = build.add(before, build.mul(pairs, whole(2 * size)))
+                            _copy(build, target, source, before)
+                            _copy(build, build.add(target, rest), build.add(source, rest), after)
+                    else:
+                        scaled = begin(build, kind, hardware, x, x_step, rows, place, scales, target,
+                                       (before, pairs, after), weights)  # fmt: skip
                     tables = (build.add(cos, offset), build.add(sin, offset), back)
                     ends = (build.add(source, before), build.add(target, before))
-                    _row(build, kind, size, interleaved, stream, converts_float16(context), pairs, ends, tables)
+                    _row(build, kind, interleaved, stream, hardware, pairs, ends, tables, scaled)
         return context.get_dummy_value()
 
-    names = (form, inverse, pairs, before, after, rows, x, out, cos, sin, index)
-    return types.void(tag, *(types.int64 for _ in (*names, x_step, out_step, table_step, index_step))), emit
+    names, steps = (form, inverse, pairs, before, after, rows, x, out, cos, sin, index), 4 * (types.int64,)
+    return types.void(tag, *(types.int64 for _ in names), norm, *steps), emit
 
 
 def _copy(build: Any, target: Any, source: Any, size: Any) -> None:
@@ -126,12 +128,14 @@ def _copy(build: Any, target: Any, source: Any, size: Any) -> None:
 
 
 def _row(
-    build: Any, kind: str, size: int, interleaved: bool, stream: bool, hardware: bool,
-    pairs: Any, ends: Any, tables: Any,
+    build: Any, kind: str, interleaved: bool, stream: bool, hardware: bool,
+    pairs: Any, ends: Any, tables: Any, norm: Any,
 ) -> None:  # fmt: skip
-    """All pairs of one row, first in vectors as wide as a line, then in narrower ones."""
-    stored, element = STORED[kind], ARITHMETIC[kind]
-    wide = 8 if kind == "float64" else 4  # bytes of a table's numbers
+    """All pairs of one row, first in vectors as wide as a line, then in narrower ones.
+
+    norm        scale and weights of the pairs, first channels before second ones, or None
+    """
+    stored, element, size, wide = STORED[kind], ARITHMETIC[kind], SIZE[kind], WIDE[kind]
     source, target = ends
     cos, sin, back = tables
     # backwards is forwards with the channels of a pair exchanged, or with -sin where that is cheaper
@@ -145,77 +149,50 @@ def _row(
     def narrowed(number: Any) -> Any:
         return narrow(build, number, kind, hardware)
 
+    def weighed(number: Any, place: Any, lanes: int) -> Any:
+        if norm is None:
+            return number
+        return normalised(build, number, norm[0], load(build, norm[1], place, wide, element, lanes))
+
     for lanes in WIDTHS[kind]:
         nontemporal = stream and lanes == WIDTHS[kind][0]
         count = build.udiv(build.sub(pairs, done), whole(lanes))
-
-        def load(address: Any, item: int, element: Any, offset: Any, lanes: int = lanes) -> Any:
-            kind = ir.VectorType(element, lanes) if lanes > 1 else element
-            pointer = build.inttoptr(build.add(address, build.mul(offset, whole(item))), kind.as_pointer())
-            return build.load(pointer, align=1)
-
-        def store(value: Any, offset: Any, nontemporal: bool = nontemporal) -> None:
-            pointer = build.inttoptr(build.add(target, build.mul(offset, whole(size))), value.type.as_pointer())
-            done = build.store(value, pointer, align=LINE if nontemporal else 1)
-            if nontemporal:
-                done.set_metadata("nontemporal", build.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
         def split(both: Any, lanes: int = lanes) -> list[Any]:
             """First and second channels of pairs that lie side by side, as they are rotated."""
             order = [range(k, 2 * lanes, 2) for k in (0, 1)]
             if kind == "float16":  # cheaper to convert as it lies in memory; others, once sorted
                 both = widened(both)
-                return [_pick(build, both, every) for every in order]
-            return [widened(_pick(build, both, every)) for every in order]
+                return [pick(build, both, every) for every in order]
+            return [widened(pick(build, both, every)) for every in order]
 
         def joined(u: Any, v: Any, lanes: int = lanes) -> Any:
             order = [k // 2 + lanes * (k % 2) for k in range(2 * lanes)]
             if kind == "float16":
-                return narrowed(_pick(build, u, order, v))
-            return _pick(build, narrowed(u), order, narrowed(v))
+                return narrowed(pick(build, u, order, v))
+            return pick(build, narrowed(u), order, narrowed(v))
 
         with cgutils.for_range(build, count) as loop:
             i = build.add(done, build.mul(loop.index, whole(lanes)))
-            if lanes == WIDTHS[kind][0]:
+            if lanes == WIDTHS[kind][0] and norm is None:  # else the row was read before
                 at = build.add(source, build.mul(i, whole(2 * size if interleaved else size)))
                 for offset in (whole(LINE), whole(0)) if interleaved else (build.mul(pairs, whole(size)), whole(0)):
-                    _fetch(build, build.add(at, build.add(offset, whole(AHEAD))))
-            c, s = load(cos, wide, element, i), load(sin, wide, element, i)
-            s = build.fmul(s, _splat(build, sign, lanes)) if interleaved else s
+                    fetch(build, build.add(at, build.add(offset, whole(AHEAD))))
+            c, s = (load(build, table, i, wide, element, lanes) for table in (cos, sin))
+            s = build.fmul(s, splat(build, sign, lanes)) if interleaved else s
+            first, second = places = build.add(i, halves[0]), build.add(i, halves[1])
+            if interleaved:
+                first, places = build.mul(i, whole(2)), (i, build.add(i, pairs))
+                second = build.add(first, whole(1))
             if interleaved and lanes > 1:
-                two = build.mul(i, whole(2))
-                a, b = split(load(source, size, stored, two, 2 * lanes))
-                store(joined(*turn(build, a, b, c, s)), two)
+                a, b = split(load(build, source, first, size, stored, 2 * lanes))
             else:
-                beside = build.mul(i, whole(2))
-                each = (build.add(beside, whole(k)) if interleaved else build.add(i, halves[k]) for k in (0, 1))
-                first, second = each
-                a, b = (widened(load(source, size, stored, place)) for place in (first, second))
-                u, v = turn(build, a, b, c, s)
-                store(narrowed(u), first)
-                store(narrowed(v), second)
+                a, b = (widened(load(build, source, place, size, stored, lanes)) for place in (first, second))
+            a, b = (weighed(number, place, lanes) for number, place in zip((a, b), places, strict=True))
+            u, v = turn(build, a, b, c, s)
+            if interleaved and lanes > 1:
+                store(build, joined(u, v), target, first, size, nontemporal)
+            else:
+                store(build, narrowed(u), target, first, size, nontemporal)
+                store(build, narrowed(v), target, second, size, nontemporal)
         done = build.add(done, build.mul(count, whole(lanes)))
-
-
-def _fetch(build: Any, address: Any) -> None:
-    """Ask for the line at an address, which need not be ours."""
-    flag = ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), flag, flag, flag])
-    function = cgutils.get_or_insert_function(build.module, kind, "llvm.prefetch.p0i8")
-    to_read, keep, data = (ir.Constant(flag, number) for number in (0, 3, 1))
-    build.call(function, [build.inttoptr(address, BYTE.as_pointer()), to_read, keep, data])
-
-
-def _splat(build: Any, value: Any, lanes: int) -> Any:
-    if lanes == 1:
-        return value
-    vector = ir.VectorType(value.type, lanes)
-    one = build.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return _pick(build, one, [0] * lanes)
-
-
-def _pick(build: Any, first: Any, order: Any, second: Any = None) -> Any:
-    """The lanes of `first` and `second` in the given order."""
-    second = ir.Constant(first.type, ir.Undefined) if second is None else second
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(list(order))), list(order))
-    return build.shuffle_vector(first, second, mask)

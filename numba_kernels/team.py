@@ -17,8 +17,9 @@ from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
 from numba_kernels import kept
-from numba_kernels.cpu import COS, FRESH, INDEX, ITEMS, KERNEL, OUT, PLAN, SIN, X
-from numba_kernels.strip import I64, peek, poke, room
+from numba_kernels.cpu import COS, FRESH, INDEX, ITEMS, KERNEL, NORM, OUT, PLAN, SIN, X
+from numba_kernels.strip import peek, poke, room
+from numba_kernels.vector import I64
 
 NAMES = ("omp_get_thread_num", "omp_get_num_threads")
 BEGIN, MEMBER = 0, 1  # in TEAM: GOMP_parallel or what stands for it, and what each thread of a team begins with
@@ -94,7 +95,7 @@ def carry_out(call: int, threads: int, team: int) -> None:
 
 @kept.compiled(nogil=True)
 def run(
-    kernel: int, plan: int, x: int, out: int, cos: int, sin: int, index: int, items: int, fresh: int,
+    kernel: int, plan: int, x: int, out: int, cos: int, sin: int, index: int, norm: int, items: int, fresh: int,
     threads: int, team: int,
 ) -> None:  # fmt: skip
     """Carry out a plan at these addresses."""
@@ -106,6 +107,7 @@ def run(
     poke(call, COS, cos)
     poke(call, SIN, sin)
     poke(call, INDEX, index)
+    poke(call, NORM, norm)
     poke(call, ITEMS, items)
     poke(call, FRESH, fresh)
     carry_out(call, threads, team)

@@ -53,16 +53,19 @@ def leave(threads: int) -> None:
         _entered.release()
 
 
-def run(kind: str, plan: Plan, fresh: bool, x: int, out: int, cos: int, sin: int, index: int) -> bool:
-    """Carry out the plan at these addresses; False, with nothing written, if an index is outside the tables."""
+def run(kind: str, plan: Plan, fresh: bool, norm: int, x: int, out: int, cos: int, sin: int, index: int) -> bool:
+    """Carry out the plan at these addresses; False, with nothing written, if an index is outside the tables.
+
+    norm  the address of weights, or 0 where nothing is normalised
+    """
     calls = [(x + a, out + b, cos + c, sin + c, index and index + d) for a, b, c, d in plan.starts]
     if index and any(cpu.outside(plan.address, call[-1]) for call in calls):
         return False
-    kernel = cpu.kernel(kind)
+    kernel = cpu.kernel(kind, norm != 0)
     threads = take(plan.size)
     try:
         for call in calls:
-            team.run(kernel, plan.address, *call, plan.items, fresh, threads, team.TEAM)
+            team.run(kernel, plan.address, *call, norm, plan.items, fresh, threads, team.TEAM)
     finally:
         leave(threads)
     return True

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 import rope_ref as rr
 from rope_ref.exactness import UNIT, budget
 from tests.models import GENERATES, TINY, build
-from torch_bridge import models, patched
+from torch_bridge import deferred, models, patched
 from torch_bridge.patch import patch, unpatch
 from torch_bridge.verify import spread
 
@@ -452,3 +452,109 @@ def test_weights_and_names_stay():
         assert isinstance(attention, type(build("llama").model.layers[0].self_attn))
         out = model(input_ids=IDS, output_attentions=True, output_hidden_states=True)
         assert len(out.hidden_states) == 3
+
+
+# --- normalisation in one pass with the rotation
+
+
+def count(monkeypatch):
+    """How often attention normalised and rotated at once."""
+    calls = []
+    inner = deferred.rotate_qk_norm
+    monkeypatch.setattr(deferred, "rotate_qk_norm", lambda *t, **w: calls.append(t[0].dtype) or inner(*t, **w))
+    return calls
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3_text"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_normalisation_is_done_with_the_rotation(name, dtype, monkeypatch):
+    """Without deferring, the same patch normalises by the model's own module: each rounds to the dtype once more."""
+    model = build(name, dtype)
+    for module in model.modules():
+        if isinstance(getattr(module, "q_norm", None), torch.nn.Module):
+            for norm in (module.q_norm, module.k_norm):
+                norm.weight.data.uniform_(0.5, 1.5)
+    patch(model)
+    with monkeypatch.context() as each:
+        calls = count(each)
+        together = logits(model).double()
+        assert calls == [dtype] * 2
+    monkeypatch.setattr(deferred, "unseen", lambda norm, x: False)
+    calls, apart = count(monkeypatch), logits(model).double()
+    assert not calls and not torch.equal(together, apart)
+    exact = build(name, torch.float64)
+    exact.load_state_dict(model.state_dict())
+    patch(exact)
+    right = logits(exact)
+    # the median of 4,608 errors is known to a few percent, and the one with fewer roundings is not above
+    assert (together - right).abs().median() <= 1.1 * (apart - right).abs().median()
+
+
+def hooked(model, norm):
+    norm.register_forward_hook(lambda module, given, out: out * 2)
+
+
+def replaced(model, norm):
+    model.model.layers[0].self_attn.q_norm = torch.nn.RMSNorm(32, eps=1e-6)
+
+
+def of_its_own(model, norm):
+    norm.forward = lambda x: 2 * type(norm).forward(norm, x)
+
+
+def in_training(model, norm):
+    norm.train()
+
+
+@pytest.mark.parametrize("change", [hooked, replaced, of_its_own, in_training])
+def test_whoever_changes_a_norm_gets_it_called(change, monkeypatch):
+    """The other layer's are still deferred."""
+    original, model = build("qwen3"), build("qwen3")
+    patch(model)
+    for each in (original, model):
+        change(each, each.model.layers[0].self_attn.q_norm)
+    calls = count(monkeypatch)
+    after, before = logits(model), logits(original)
+    assert len(calls) == 1
+    torch.testing.assert_close(after, before, rtol=0, atol=2e-4 * float(before.abs().max()))
+
+
+def test_gradients_and_hooks_on_everything_leave_norms_as_they_are(monkeypatch):
+    model, calls, seen = patch(build("qwen3")).model, count(monkeypatch), []
+    model(input_ids=IDS).logits.sum().backward()
+    assert model.model.layers[0].self_attn.q_norm.weight.grad.abs().max() > 0
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, given, out: seen.append(module))
+    logits(model)
+    handle.remove()
+    assert not calls and model.model.layers[1].self_attn.k_norm in seen
+    logits(patch(build("qwen3", torch.float64)).model)
+    with torch.autocast("cpu", torch.bfloat16):  # whose queries are narrower than the weight, and become as wide
+        logits(model)
+    assert not calls
+    logits(model)
+    assert len(calls) == 2
+
+
+def test_whatever_else_is_done_to_a_stand_in_is_done_to_the_normalised_tensor():
+    norm, how = torch.nn.RMSNorm(8), models.NORMS["qwen3"]
+    x = torch.randn(2, 3, 4, 8)
+    y, lazy = norm(x), deferred.Deferred(x, norm, how)
+    assert torch.equal(lazy.transpose(1, 2).now(), y.transpose(1, 2))
+    assert torch.equal(lazy.transpose(1, -1), y.transpose(1, -1)) and torch.equal(lazy.mT, y.mT)
+    assert torch.equal(lazy * 2, y * 2) and torch.equal(2 - lazy, 2 - y) and torch.equal(lazy[..., :3], y[..., :3])
+    assert torch.equal(torch.cat((lazy, x), -1), torch.cat((y, x), -1)) and lazy.shape == y.shape
+    assert torch.equal(torch.nn.functional.softmax(input=lazy, dim=-1), y.softmax(-1))
+    cos, sin = torch.ones(4, 4), torch.zeros(4, 4)
+    assert all(torch.equal(t, y) for t in deferred.rotate_both(lazy, y, cos, sin, "half-split"))
+
+
+def test_a_norm_that_is_another_function_is_refused(monkeypatch):
+    file = transformers.models.qwen3.modeling_qwen3
+    inner = file.Qwen3RMSNorm.forward
+    monkeypatch.setattr(file.Qwen3RMSNorm, "forward", lambda self, x: inner(self, x) * 1.001)
+    with pytest.raises(ValueError, match="q_norm of Qwen3Attention, as it was, does not divide by the root"):
+        patch(build("qwen3"))
+    monkeypatch.undo()
+    monkeypatch.setitem(models.NORMS, "qwen3", models.NORMS["qwen3"]._replace(weight=lambda norm: norm.weight + 1))
+    with pytest.raises(ValueError, match="q_norm of Qwen3Attention, as it was, does not"):
+        patch(build("qwen3"))

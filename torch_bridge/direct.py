@@ -21,8 +21,9 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from numba_kernels import cpu, kept, plan, threads
-from numba_kernels.strip import I64, ROOM, peek, poke, room
+from numba_kernels.strip import ROOM, peek, poke, room
 from numba_kernels.team import TEAM, carry_out
+from numba_kernels.vector import I64
 from torch_bridge import memory as blocks
 
 threads.told = torch.get_num_threads
@@ -183,6 +184,7 @@ def known(store: int, call: int, loops: int, words: int, shared: int, x: int, ou
     poke(call, cpu.COS, c)
     poke(call, cpu.SIN, s)
     poke(call, cpu.INDEX, 0)
+    poke(call, cpu.NORM, 0)
     poke(call, cpu.ITEMS, peek(slot, ITEMS))
     poke(call, cpu.FRESH, 1)  # or in place, where nothing streams either
     return True

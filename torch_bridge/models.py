@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from torch_bridge.deferred import Norm, rotate_both
 from torch_bridge.rotation import rotate, rotate_qk
 
 Pair = tuple[Tensor, Tensor]
@@ -18,7 +19,7 @@ Pair = tuple[Tensor, Tensor]
 def half_split(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
     """Turn q and k (batch, heads, seq, head_dim) by tables (batch, seq, pairs)."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return rotate_qk(q, k, cos, sin, pairing="half-split")
+    return rotate_both(q, k, cos, sin, "half-split")
 
 
 def interleaved(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Pair:
@@ -80,4 +81,10 @@ MODELS: dict[str, Calls] = {
     "cohere": NEIGHBOURS,
     "deepseek_v3": HALVES | SORTED,  # which of the two, its config says
     "gptj": {"apply_rotary_pos_emb": Call(one_interleaved, "interleaved", alone=True)},
+}
+
+# `q_norm` and `k_norm`, where they are over head_dim and right before the rotation
+NORMS: dict[str, Norm] = {
+    "qwen3": Norm("Qwen3RMSNorm", lambda norm: norm.weight, lambda norm: norm.variance_epsilon),
+    "gemma3_text": Norm("Gemma3RMSNorm", lambda norm: 1.0 + norm.weight.float(), lambda norm: norm.eps),
 }

@@ -10,7 +10,7 @@ from torch_bridge import patched
 from torch_bridge.exact import Exact
 from torch_bridge.models import MODELS
 from torch_bridge.patched import Patched
-from torch_bridge.verify import verify
+from torch_bridge.verify import verify, verify_norms
 
 Given = list[tuple[Any, type[nn.Module], Exact | None]]
 
@@ -53,7 +53,8 @@ def patch(model: nn.Module) -> Changed:
     Queries and keys are turned by `torch_bridge.rotate`, with tables from float64 angles that depend on nothing
     but the config: no cast of the model reaches them, while the model's own are made of float32
     angles and rounded to its dtype (see `exact`). Weights, caches and other models stay as they are,
-    and so do vision towers. A model that is patched stays patched as it is.
+    and so do vision towers. A model that is patched stays patched as it is. Where queries and keys are normalised
+    right before, and neither gradients nor hooks ask for the result, both are done in one pass and rounded once.
 
     Before anything changes, the model's own rotation is compared with the specification of its config, and
     so is ours in its place. Raises ValueError where they differ, for a config that
@@ -71,6 +72,7 @@ def patch(model: nn.Module) -> Changed:
             continue
         exact = Exact(config, isinstance(getattr(rotary, "rope_type", None), dict), lengths(rotary))
         verify(rotary, exact, config.model_type, next(attention[0].parameters()).dtype)
+        verify_norms(attention, config.model_type)
         new.append((rotary, patched.rotary(type(rotary), config.model_type), exact))
         for module in attention:
             kind = patched.attention(type(module), config.model_type)

@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_bridge.deferred import NAMES, deferring
 from torch_bridge.exact import Exact
-from torch_bridge.models import MODELS
+from torch_bridge.models import MODELS, NORMS
 
 PREFIX = "torch_bridge_"
 once: Any = functools.cache  # mypy takes the __hash__ of a module for that of its class
@@ -54,15 +55,19 @@ def attention(original: type[nn.Module], model_type: str) -> type[nn.Module] | N
 
     Its forward is the original's with other names for the functions that rotate; the new names stand beside the
     old ones in the original's file, where nobody else looks for them. So all else that forward looks
-    up is found as before, by Python and by the compiler.
+    up is found as before, by Python and by the compiler. The modules `q_norm` and `k_norm` are asked for by
+    new names too, of methods that may defer their work to the rotation (see ``deferred``).
     """
     names = {name: PREFIX + name for name in MODELS[model_type]}
     forward = renamed(original.forward, names)
     if forward is original.forward:
         return None
+    file = original.__module__
     for name, call in MODELS[model_type].items():
-        setattr(sys.modules[original.__module__], PREFIX + name, call.ours)
-    return subclass(Patched, original, model_type, {"forward": forward})
+        setattr(sys.modules[file], PREFIX + name, call.ours)
+    methods = {PREFIX + name: deferring(name, NORMS[model_type], file) for name in NAMES if model_type in NORMS}
+    forward = renamed(forward, {name.removeprefix(PREFIX): name for name in methods})
+    return subclass(Patched, original, model_type, {"forward": forward, **methods})
 
 
 def subclass(first: type, original: type[nn.Module], model_type: str, rest: Mapping[str, Any]) -> type[nn.Module]:

@@ -13,8 +13,10 @@ import rope_ref as rr
 from rope_ref.exactness import UNIT, budget
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
+from torch_bridge.deferred import NAMES
 from torch_bridge.exact import Exact
-from torch_bridge.models import MODELS, Call
+from torch_bridge.models import MODELS, NORMS, Call
+from torch_bridge.norm import rotate_qk_norm
 
 PLACES = (0, 1, 2, 3, 5, 8, 13, 21, 100)
 
@@ -72,6 +74,39 @@ def compare(function: Any, call: Call, tables: Any, ids: Tensor, rope: Rope, ang
             f"{name}, does not rotate as its config says: at position {int(ids[0, at])} it is off by more than its "
             f"roundings, by {wrong[at].max():.3g}; expected {replace(rope, inv_freq=None) if rope.axes else rope!r}"
         )
+
+
+def verify_norms(attention: list[Any], model_type: str) -> None:
+    """Raise ValueError where a module that may be deferred to the rotation, or our form of it, is another function.
+
+    Theirs is in float32 and rounds to its dtype up to three times. In units of float32, for n channels: the sum of
+    squares, in any order, n halved by the root; mean, epsilon, root, its reciprocal and products, seven more.
+    """
+    if model_type not in NORMS:
+        return
+    how = NORMS[model_type]
+    for module in attention:
+        for name in NAMES:
+            norm: Any = getattr(module, name, None)
+            if not how.is_of(norm, type(module).__module__):
+                continue
+            weight, epsilon = how.weight(norm).detach(), how.epsilon(norm)
+            n = weight.shape[0]
+            x = torch.from_numpy(np.random.default_rng(0).standard_normal((len(PLACES), n))).to(norm.weight)
+            none = torch.ones(1, 0, device=x.device)
+            with torch.no_grad():
+                theirs = norm(x)
+                ours, _ = rotate_qk_norm(x, x, weight, weight, none, none, epsilon=epsilon, pairing="half-split")
+            root = (x.double().square().mean(-1, keepdim=True) + epsilon).sqrt()
+            right = x.double() / root * weight.double()
+            unit = torch.finfo(x.dtype).eps / 2
+            for y, whose, roundings in ((theirs, "as it was", 3), (ours, "as ours", 1)):
+                allowed = right.abs() * ((n / 2 + 7) * UNIT["float32"] + roundings * unit) * 1.01
+                if not ((y.double() - right).abs() <= allowed + torch.finfo(x.dtype).tiny).all():
+                    raise ValueError(
+                        f"{name} of {type(module).__name__}, {whose}, does not divide by the root mean square; "
+                        f"expected x / sqrt(mean(x^2) + {epsilon}) times its weight"
+                    )
 
 
 def spread(ids: Tensor, rope: Rope) -> Any:

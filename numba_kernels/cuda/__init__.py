@@ -17,7 +17,7 @@ from typing import Any
 from numba_kernels.cuda import checks, launch, overlap, plan
 from numba_kernels.cuda.arrays import like, lowest
 from numba_kernels.cuda.checks import KINDS
-from numba_kernels.plan import options
+from numba_kernels.plan import options, small
 
 __all__ = ["rotate", "rotate_query_key"]
 
@@ -82,9 +82,7 @@ def rotate_query_key(
     for name, given in (("weights", weights), ("out", out)):
         if given is not None and len(given) != 2:
             raise ValueError(f"{name} has {len(given)} entries; expected two, of query and key")
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon is {epsilon}; expected at least 0")
-    first, second = _rotate(sides, cos, sin, pairing, start, positions, out, inverse, weights, float(epsilon))
+    first, second = _rotate(sides, cos, sin, pairing, start, positions, out, inverse, weights, small(epsilon))
     return first, second
 
 
