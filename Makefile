@@ -16,8 +16,8 @@ install: .venv/installed ## make .venv with pinned versions
 demo: .venv/installed ## rotate a Llama's queries and keys in six ways: errors and times
 	@$(BIN)/python -m benchmarks.demo
 
-test: .venv/installed ## run every test and every example of the docs
-	$(BIN)/python -m pytest
+test: .venv/installed ## run every test and every example of the docs, a file at a time in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 coverage: .venv/installed ## the same, with lines covered
 	$(BIN)/python -m pytest --cov --cov-report=term
