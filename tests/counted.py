@@ -60,7 +60,7 @@ def told_in_another_thread():
 
 
 def told_without_short_path():
-    bridge.direct.MISSING.append("as in an older torch")
+    bridge.direct.known.MISSING.append("as in an older torch")
     told_in_another_thread()
 
 

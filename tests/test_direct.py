@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import torch_bridge.rotation as bridge
 from tests.strategies import pairings
 from tests.test_operators import numbers, sample
-from torch_bridge import direct, operators
+from torch_bridge import direct, known, operators
 
 CASE = sample()
 
@@ -76,7 +76,7 @@ def test_every_part_of_a_description_counts():
         (query.to_sparse(), cos, sin, code), (query, cos, sin, -1), (query.double(), cos.double(), sin.double(), code),
     ):  # fmt: skip
         assert of(x, c, s, form) is None or not torch.equal(of(x, c, s, form), of(query, cos, sin, code))
-    direct.STORE[:] = 0
+    known.STORE[:] = 0
     assert of(query, cos, sin, code) is None
 
 
@@ -103,8 +103,8 @@ def test_tables_inside_of_what_is_written():
     x, apart = memory[:32].view(4, 8), torch.ones(4, 3)
     for start, cos in ((0, memory[40:52].view(4, 3)), (1, memory[20:32].view(4, 3))):
         operators.rotate_(x.clone(), apart, apart, "half-split")
-        known = direct.rotated_(x, cos, apart, 0) is not None
-        assert known == (start == 0)
+        found = direct.rotated_(x, cos, apart, 0) is not None
+        assert found == (start == 0)
     x.fill_(1)
     with pytest.raises(ValueError, match="out overlaps cos"):
         operators.rotate_(x, memory[20:32].view(4, 3), apart, "half-split")
@@ -146,7 +146,7 @@ def test_the_front_leaves_to_the_operator_what_others_must_see(monkeypatch):
 
 
 def test_more_rotations_than_slots():
-    for n in range(1, 2 * direct.SLOTS):
+    for n in range(1, 2 * known.SLOTS):
         x, (cos, sin) = numbers(n, 4), numbers(2, n, 2, seed=1)
         expected = bridge.plain(x, cos, sin, "half-split")
         assert torch.equal(bridge.rotate(x, cos, sin, pairing="half-split"), expected)
@@ -183,9 +183,9 @@ def test_decoding_is_direct():
 def test_a_torch_without_these_functions_takes_the_path_with_all_checks(monkeypatch):
     query, key, cos, sin = CASE
     expected = bridge.rotate_qk(query, key, cos, sin, pairing="half-split")
-    monkeypatch.setattr(direct, "MISSING", ["aoti_torch_get_dim"])
-    monkeypatch.setattr(direct, "_LIBRARY", None)
-    direct._stable("aoti_torch_get_dim")
+    monkeypatch.setattr(known, "MISSING", ["aoti_torch_get_dim"])
+    monkeypatch.setattr(known, "_LIBRARY", None)
+    known._stable("aoti_torch_get_dim")
     assert all(map(torch.equal, bridge.rotate_qk(query, key, cos, sin, pairing="half-split"), expected))
     code = direct.code("half-split", 0, False)
     assert of(query, cos, sin, code) is None and direct.rotated_(query.clone(), cos, sin, code) is None
