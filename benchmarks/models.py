@@ -93,11 +93,11 @@ def decode(model: Any, tokens: int) -> Figure:
     """`DECODED` tokens, one at a time, after `tokens` in a cache."""
     ids = torch.randint(model.config.vocab_size, (1, tokens + DECODED), generator=torch.Generator().manual_seed(0))
     cache = transformers.DynamicCache(config=model.config)
-    model(input_ids=ids[:, :tokens], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(input_ids=ids[:, :tokens], cache=cache, use_cache=True, logits_to_keep=1)
     with timed(model) as rotation:
         begin = time.perf_counter()
         for n in range(tokens, tokens + DECODED):
-            model(input_ids=ids[:, n : n + 1], past_key_values=cache, use_cache=True)
+            model(input_ids=ids[:, n : n + 1], cache=cache, use_cache=True)
         total = time.perf_counter() - begin
     return Figure(DECODED / total, sum(rotation), total)
 
