@@ -31,8 +31,8 @@ def span(
 ) -> None:  # fmt: skip
     """Rotate items low to high, an item being a place along m0 and m1, of rows `first` to `last` that share tables."""
     form, inside, m1 = peek(plan, FORM), peek(plan, INSIDE), peek(plan, M1)
-    if peek(plan, STREAM) and not fresh and (out | peek(plan, ALIGN)) & 63 == 0:
-        form += 2
+    if x != out:
+        form += 4 if peek(plan, STREAM) and not fresh and (out | peek(plan, ALIGN)) & 63 == 0 else 2
     inverse, pairs, before, after = peek(plan, INVERSE), peek(plan, PAIRS), peek(plan, BEFORE), peek(plan, AFTER)
     table_step, index_step, block = peek(plan, TABLE_STEP), peek(plan, INDEX_M1), peek(plan, BLOCK)
     # a strip runs along m1 where rows are neighbours there, else along r1
@@ -57,7 +57,7 @@ def span(
             strip(tag, form, inverse, pairs, before, after, rows, x_row, out_row, cos + table, sin + table, at, norm,
                   steps[0], steps[1], table_step if inside else 0, index_step)  # fmt: skip
         item = stop
-    if form >= 2:
+    if form >= 4:
         fence()
 
 

@@ -12,7 +12,7 @@ from numba_kernels import cpu
 
 PAIRINGS = ("half-split", "interleaved")
 TABLE_CACHE = 1 << 18  # bytes of tables that stay in cache while other axes pass over them
-LAST_LEVEL = 1 << 24  # bytes written from which streaming past the cache pays
+LAST_LEVEL = 1 << 26  # bytes written from which streaming past the cache pays
 
 
 Ints = tuple[int, ...]

@@ -22,6 +22,8 @@ TAGS: dict[str, np.generic] = {
     "float64": np.float64(0), "float32": np.float32(0), "float16": np.int16(0), "bfloat16": np.uint16(0)
 }  # fmt: skip
 
+IN_PLACE, APART, STREAM = range(3)  # how out is written
+
 
 @intrinsic
 def peek(typing: Any, address: Any, place: Any) -> Any:
@@ -75,7 +77,8 @@ def strip(
     """Rotate `rows` rows; addresses and steps are in bytes.
 
     tag         a number whose type says how x is stored: see TAGS
-    form        1 if interleaved, + 2 to stream past the cache (out aligned to lines)
+    form        1 if interleaved, + 2 for APART, where lines of out are asked ahead too, or + 4 for STREAM, past the
+                cache (out aligned to lines)
     before      bytes of a row ahead of the pairs, `after` bytes behind: copied where out is not x, or normalised
     index       address of the table row of each row, or 0 where table rows are `table_step` apart
     norm        None, or the address of the weights by which rows are normalised: see ``norm``
@@ -91,8 +94,8 @@ def strip(
         apart, hardware = build.icmp_unsigned("!=", x, out), converts_float16(context)
         back = build.icmp_unsigned("!=", inverse, whole(0))
         scales = None if norm == types.none else room_for(build, kind)
-        for code in range(4):
-            interleaved, stream = bool(code & 1), code >= 2
+        for code in range(6):
+            interleaved, way = bool(code & 1), code // 2
             with build.if_then(build.icmp_unsigned("==", form, whole(code))):
                 with cgutils.for_range(build, rows) as loop:
                     place = loop.index
@@ -114,7 +117,7 @@ def strip(
                                        (before, pairs, after), weights)  # fmt: skip
                     tables = (build.add(cos, offset), build.add(sin, offset), back)
                     ends = (build.add(source, before), build.add(target, before))
-                    _row(build, kind, interleaved, stream, hardware, pairs, ends, tables, scaled)
+                    _row(build, kind, interleaved, way, hardware, pairs, ends, tables, scaled)
         return context.get_dummy_value()
 
     names, steps = (form, inverse, pairs, before, after, rows, x, out, cos, sin, index), 4 * (types.int64,)
@@ -128,7 +131,7 @@ def _copy(build: Any, target: Any, source: Any, size: Any) -> None:
 
 
 def _row(
-    build: Any, kind: str, interleaved: bool, stream: bool, hardware: bool,
+    build: Any, kind: str, interleaved: bool, way: int, hardware: bool,
     pairs: Any, ends: Any, tables: Any, norm: Any,
 ) -> None:  # fmt: skip
     """All pairs of one row, first in vectors as wide as a line, then in narrower ones.
@@ -155,7 +158,7 @@ def _row(
         return normalised(build, number, norm[0], load(build, norm[1], place, wide, element, lanes))
 
     for lanes in WIDTHS[kind]:
-        nontemporal = stream and lanes == WIDTHS[kind][0]
+        nontemporal = way == STREAM and lanes == WIDTHS[kind][0]
         count = build.udiv(build.sub(pairs, done), whole(lanes))
 
         def split(both: Any, lanes: int = lanes) -> list[Any]:
@@ -178,6 +181,9 @@ def _row(
                 at = build.add(source, build.mul(i, whole(2 * size if interleaved else size)))
                 for offset in (whole(LINE), whole(0)) if interleaved else (build.mul(pairs, whole(size)), whole(0)):
                     fetch(build, build.add(at, build.add(offset, whole(AHEAD))))
+                    if way == APART:
+                        to = build.add(target, build.mul(i, whole(2 * size if interleaved else size)))
+                        fetch(build, build.add(to, build.add(offset, whole(AHEAD))))
             c, s = (load(build, table, i, wide, element, lanes) for table in (cos, sin))
             s = build.fmul(s, splat(build, sign, lanes)) if interleaved else s
             first, second = places = build.add(i, halves[0]), build.add(i, halves[1])
