@@ -70,25 +70,9 @@ def told_by_numba():
     on_torch()
 
 
-def both():
-    on_numpy()
-    on_torch()
-
-
-@numba.njit(parallel=True)
-def loop():
-    for _ in numba.prange(4):
-        with numba.objmode():
-            both()
-
-
-def in_a_loop():
-    loop()
-
-
 if __name__ == "__main__":
     split.take = watched
     ways = (on_numpy, on_torch, numpy_told_by_torch, told_by_torch, told_in_another_thread, told_without_short_path,
-            told_by_numba, in_a_loop)  # fmt: skip
+            told_by_numba)  # fmt: skip
     {way.__name__: way for way in ways}[sys.argv[1]]()
     print(max(given), max(started))
