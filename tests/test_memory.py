@@ -52,7 +52,8 @@ def test_few_are_kept():
     assert len(memory.KEPT) <= memory.MOST
 
 
-def test_nothing_is_kept_that_the_system_could_not_have_back(monkeypatch):
+def test_nothing_large_is_kept_that_the_system_could_not_have_back(monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", SIZE)
     monkeypatch.delattr(mmap, "MADV_FREE", raising=False)
     monkeypatch.delattr(mmap, "MAP_ANONYMOUS", raising=False)
     assert memory.like(WHERE).fill_(1).sum() == SIZE

@@ -29,8 +29,9 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_fac
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small take longer to share than to compute."""
+def small_as_if_large(monkeypatch):
+    """Models this small take longer to share than to compute, and would normalise apart."""
+    monkeypatch.setattr(deferred, "FEW", 0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -463,6 +464,15 @@ def count(monkeypatch):
     inner = deferred.rotate_qk_norm
     monkeypatch.setattr(deferred, "rotate_qk_norm", lambda *t, **w: calls.append(t[0].dtype) or inner(*t, **w))
     return calls
+
+
+def test_few_numbers_are_normalised_apart(monkeypatch):
+    monkeypatch.undo()
+    model = build("qwen3")
+    patch(model)
+    calls = count(monkeypatch)
+    logits(model)
+    assert not calls
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma3_text"])

@@ -16,6 +16,7 @@ from torch_bridge.norm import rotate_qk_norm
 from torch_bridge.rotation import rotate_qk, takes_kernel
 
 NAMES = ("q_norm", "k_norm")
+FEW = 1 << 14  # numbers: with fewer, as when a token is decoded, two calls cost less than a stand-in and one
 
 
 class Norm(NamedTuple):
@@ -77,12 +78,12 @@ def deferring(name: str, how: Norm, file: str) -> Callable[[Any, Tensor], Any]:
 
 
 def unseen(norm: Any, x: Tensor) -> bool:
-    """Whether nobody can tell when the module runs: no hook, no gradient, no training.
+    """Whether it pays, and nobody can tell when the module runs: no hook, no gradient, no training.
 
     Its numbers are those of float32, rounded to the dtype that x and its weight share. The compiler sees an operator.
     """
     return (
-        (torch.compiler.is_compiling() or (takes_kernel(x) and takes_kernel(norm.weight)))
+        (torch.compiler.is_compiling() or (x.numel() >= FEW and takes_kernel(x) and takes_kernel(norm.weight)))
         and x.device.type == norm.weight.device.type == "cpu"
         and x.dtype == norm.weight.dtype != torch.float64
         and not norm.training

@@ -13,7 +13,7 @@ from torch_bridge import memory as blocks
 threads.told = torch.get_num_threads
 
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
-HUGE = 1 << 25  # bytes from which on torch has memory mapped anew each time, in small pages
+HUGE = 1 << 22  # bytes from which torch may have memory mapped anew each time, in small pages
 
 
 def code(pairing: str, start: int, inverse: bool) -> int:

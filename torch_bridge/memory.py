@@ -1,8 +1,8 @@
 """Memory for large results: what one leaves behind serves the next.
 
 The system clears memory before it hands it out, which takes as long as to rotate into it, and takes all of it
-back as soon as it is freed. So a few blocks are kept where they can be marked as free (MADV_FREE):
-the system may have them back whenever it is short of memory.
+back as soon as it is freed. So a few blocks are kept, the larger ones where they can be marked as free (MADV_FREE):
+the system may have them back whenever it is short of memory. To mark smaller ones would take longer than to clear them.
 """
 
 import mmap
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 MOST = 4  # blocks that are kept
+LARGE = 1 << 25  # bytes of a block that is marked as free
 
 KEPT: dict[tuple[int, int], mmap.mmap] = {}  # by size and age; every step is one of dict's own, so none needs a lock
 _age = count()
@@ -46,7 +47,7 @@ def new(size: int) -> mmap.mmap:
 
 def keep(block: mmap.mmap) -> None:
     """Of more than MOST, the oldest goes."""
-    if advised(block, "MADV_FREE"):
+    if len(block) < LARGE or advised(block, "MADV_FREE"):
         KEPT[len(block), next(_age)] = block
         for key in tuple(KEPT)[:-MOST]:
             KEPT.pop(key, None)
