@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_bridge import rotate
+from torch_bridge.bench import machine
 from torch_bridge.bench.timing import duration
 from torch_bridge.cuda import installed
 from torch_bridge.rotation import plain
@@ -172,19 +172,13 @@ def save(rows: list[dict[str, Any]]) -> Path:
     device = torch.cuda.get_device_name()
     about = {
         "device": device, "host": platform.node(), "capability": torch.cuda.get_device_capability(),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"), "versions": dict(map(installed_version, PACKAGES)),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: machine.installed(name) for name in PACKAGES},
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"gpu-{device.lower().replace(' ', '-')}.json"
     path.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
     return path
-
-
-def installed_version(package: str) -> tuple[str, str | None]:
-    try:
-        return package, version(package)
-    except PackageNotFoundError:
-        return package, None
 
 
 if __name__ == "__main__":

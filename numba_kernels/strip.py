@@ -178,12 +178,10 @@ def _row(
         with cgutils.for_range(build, count) as loop:
             i = build.add(done, build.mul(loop.index, whole(lanes)))
             if lanes == WIDTHS[kind][0] and norm is None:  # else the row was read before
-                at = build.add(source, build.mul(i, whole(2 * size if interleaved else size)))
+                at = build.add(build.mul(i, whole(2 * size if interleaved else size)), whole(AHEAD))
                 for offset in (whole(LINE), whole(0)) if interleaved else (build.mul(pairs, whole(size)), whole(0)):
-                    fetch(build, build.add(at, build.add(offset, whole(AHEAD))))
-                    if way == APART:
-                        to = build.add(target, build.mul(i, whole(2 * size if interleaved else size)))
-                        fetch(build, build.add(to, build.add(offset, whole(AHEAD))))
+                    for end in ends if way == APART else ends[:1]:
+                        fetch(build, build.add(end, build.add(at, offset)))
             c, s = (load(build, table, i, wide, element, lanes) for table in (cos, sin))
             s = build.fmul(s, splat(build, sign, lanes)) if interleaved else s
             first, second = places = build.add(i, halves[0]), build.add(i, halves[1])

@@ -45,6 +45,11 @@ def test_any_memory_gives_the_specification(data, rope, axes, seed, dtype, where
     flat, p = exact.reshape(-1, rope.head_dim), np.asarray(p).reshape(-1)
     allowed = bound(flat, p, rope, dtype)
     assert (np.abs(value(y, dtype).reshape(flat.shape) - rr.rotate(flat, p, rope)) <= allowed).all()
+    check_gaps(where, y, block, before, *((guard, untouched) if where == "given" else ()))
+
+
+def check_gaps(where, y, block, before, guard=None, untouched=None):
+    """That all memory around x and out is as it was, of which these two pairs are the state now and before."""
     if where == "in place":  # leave only the gaps between its numbers, which must keep their poison
         y[...] = 0
         view_of(before, y, block)[...] = 0

@@ -124,4 +124,4 @@ LIBRARY.impl(NAME, both(on_cpu), "CPU")
 for key in ("CompositeExplicitAutograd", "FuncTorchBatched", "Negative"):
     LIBRARY.impl(NAME, both(in_plain), key)
 LIBRARY.impl(NAME, with_gradient, "Autograd", with_keyset=True)
-torch.library.register_fake(f"rope_ref::{NAME}", both(shape_of), lib=LIBRARY)
+LIBRARY.impl(NAME, both(shape_of), "Meta")

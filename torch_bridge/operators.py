@@ -37,6 +37,18 @@ BELOW, PAST_VERSIONS = torch._C._after_autograd_keyset, torch._C._after_ADInplac
 KERNEL_DTYPES = tuple(direct.KINDS)
 
 
+def both(way: Any) -> Any:
+    """Query and key each in this way, which says their names where one is wrong."""
+
+    def each(
+        query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        form = (cos, sin, pairing, start, inverse)
+        return way(query, *form, "query"), way(key, *form, "key")
+
+    return each
+
+
 # --- the CPU
 
 
@@ -84,10 +96,7 @@ def qk_on_cpu(
     query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
 ) -> tuple[Tensor, Tensor]:
     turned = direct.rotated_qk(query, key, cos, sin, direct.code(pairing, start, inverse))
-    if turned is not None:
-        return turned
-    form = (cos, sin, pairing, start, inverse)
-    return on_cpu(query, *form, "query"), on_cpu(key, *form, "key")
+    return both(on_cpu)(query, key, cos, sin, pairing, start, inverse) if turned is None else turned
 
 
 # --- CUDA
@@ -123,13 +132,6 @@ def plain_(x: Tensor, *form: Any) -> None:
     x.copy_(plain(x, *form))
 
 
-def plain_qk(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
-) -> tuple[Tensor, Tensor]:
-    form = (cos, sin, pairing, start, inverse)
-    return plain(query, *form, "query"), plain(key, *form, "key")
-
-
 def backward(
     grad: Tensor, x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -149,13 +151,6 @@ def shape_of(
 
 def shape_of_none(x: Tensor, *form: Any) -> None:
     shape_of(x, *form)
-
-
-def shapes_of(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
-) -> tuple[Tensor, Tensor]:
-    form = (cos, sin, pairing, start, inverse)
-    return shape_of(query, *form, "query"), shape_of(key, *form, "key")
 
 
 # --- autograd
@@ -230,7 +225,7 @@ def with_version_(keys: Any, x: Tensor, *form: Any) -> None:
 for name, cpu, composite, fake, autograd in (
     ("rotate", on_cpu, plain, shape_of, with_gradient),
     ("rotate_", on_cpu_, plain_, shape_of_none, with_gradient_),
-    ("rotate_qk", qk_on_cpu, plain_qk, shapes_of, with_gradient_qk),
+    ("rotate_qk", qk_on_cpu, both(plain), both(shape_of), with_gradient_qk),
 ):
     LIBRARY.impl(name, cpu, "CPU")
     for key in ("CompositeExplicitAutograd", "FuncTorchBatched", "Negative"):
