@@ -23,8 +23,9 @@ from transformers.models.llama import modeling_llama
 import numba_kernels as nk
 import rope_ref as rr
 import torch_bridge
+from torch_bridge.bench.cases import array
 from torch_bridge.bench.timing import duration, medians
-from torch_bridge.rotation import array, rotate
+from torch_bridge.rotation import rotate
 
 # meta-llama/Llama-3.2-1B: attention as published, fewer layers, bytes for tokens
 CONFIG = dict(

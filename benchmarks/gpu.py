@@ -23,7 +23,7 @@ from torch_bridge import rotate
 from torch_bridge.bench import machine
 from torch_bridge.bench.timing import duration
 from torch_bridge.cuda import installed
-from torch_bridge.rotation import plain
+from torch_bridge.plain import plain
 
 RESULTS = Path(__file__).parent / "results"
 HEADS, HEAD_DIM = 32, 128

@@ -2,18 +2,16 @@
 
 Read in this order:
 
-1. ``pair``     the arithmetic of one pair, half types
-2. ``vector``   numbers side by side: loads, stores, shuffles
-3. ``norm``     the root mean square of a row
-4. ``strip``    many rows as vector code
-5. ``cpu``      the loops around strips
-6. ``plan``     which loops fit which strides
-7. ``team``     several threads on one call
-8. ``threads``  when that is safe
-9. ``layout``   checks, strides, dtypes: `rotate`, `normalise_and_rotate`
+1. ``arithmetic``   the arithmetic of one pair, half types: for the CPU and for CUDA alike
+2. ``cpu``          the loops over rows and pairs
+3. ``intrinsics``   what Numba cannot say
+4. ``cache``        compiled code, from one process to the next
+5. ``threads``      how work is split so that threads and forks are safe
+6. ``machine``      how large its caches are
+7. ``plan``         which loops fit which strides
+8. ``layout``       checks, strides, dtypes: `rotate`, `normalise_and_rotate`
 
-On CUDA devices the same is done by ``cuda``, a package that is loaded when it is asked for. ``arithmetic``
-is what ``pair`` says, in Python that both targets compile.
+On CUDA devices the same is done by ``cuda``, a package that is loaded when it is asked for.
 """
 
 from numba_kernels.layout import normalise_and_rotate, rotate

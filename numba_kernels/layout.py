@@ -1,14 +1,14 @@
 """The one layer above the loops: checks, dtypes and memory. Compiled code checks nothing."""
 
-from ctypes import c_void_p
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numba_kernels import plan, threads
-from numba_kernels.vector import LINE
+from numba_kernels import plan
+from numba_kernels.arithmetic import ARITHMETIC
+from numba_kernels.intrinsics import LINE
 
 KINDS: dict[np.dtype[Any], str] = {
     np.dtype(stored): kind
@@ -83,42 +83,37 @@ def _rotated(
 ) -> NDArray[Any]:  # fmt: skip
     kind = _kind("x", x)
     plan.options(pairing, start, inverse)
-    arithmetic = np.float64 if kind == "float64" else np.float32
+    arithmetic = ARITHMETIC[kind]
     cos, sin = _table("cos", cos, arithmetic), _table("sin", sin, arithmetic)
     if cos.strides != sin.strides and cos.shape == sin.shape:
         cos, sin = np.ascontiguousarray(cos), np.ascontiguousarray(sin)
     index = None if positions is None else _index(positions)
-    result = fresh(x) if out is None else out
+    result = np.empty(x.shape, x.dtype) if out is None else out
     if _kind("out", result) != kind:
         raise TypeError(f"out has dtype {result.dtype}; expected {x.dtype}, as x")
-    addresses = [_address(x), _address(result), _address(cos), _address(sin), 0 if index is None else _address(index)]
-    in_place = x is result or (addresses[0] == addresses[1] and _same_layout(x, result))
+    source, target = x.ctypes.data, result.ctypes.data
+    in_place = x is result or (source == target and _same_layout(x, result))
     loops = plan.make(
-        kind, pairing, int(start), bool(inverse), in_place, x.shape, x.strides, result.shape, result.strides,
-        cos.shape, sin.shape, cos.strides, None if index is None else (index.shape, index.strides),
+        kind, pairing, int(start), bool(inverse), in_place, out is not None and target % LINE == 0, norm is not None,
+        x.shape, _steps(x), result.shape, _steps(result), cos.shape, sin.shape, _steps(cos),
+        None if index is None else (index.shape, _steps(index)),
     )  # fmt: skip
-    weights = None if norm is None else _weights(*norm, x.shape[-1], arithmetic, pairing, int(start), cos.shape[-1])
+    weight, epsilon = (None, 0.0) if norm is None else (_weight(norm[0], x.shape[-1], arithmetic), norm[1])
     if x.size == 0:
         return result
     if out is not None:
         _check_target(out, None if in_place else x, cos, sin, index)
-    if not (_is_dense(x) and _is_dense(result)):
+    if index is not None and not 0 <= index.min() <= index.max() < len(cos):
+        given = np.asarray(positions)
+        raise IndexError(f"positions span {given.min()} to {given.max()}; expected 0 to {len(cos) - 1}")
+    if _is_dense(x) and _is_dense(result):
+        rest = (0 if array is None else array.ctypes.data for array in (index, weight))
+        loops(source, target, cos.ctypes.data, sin.ctypes.data, *rest, epsilon)
+    else:
         dense = _bits(x).copy().view(x.dtype)
         _rotated(dense, cos, sin, pairing, start, positions, dense, inverse, norm)
         np.copyto(_bits(result), _bits(dense))
-    elif not threads.run(kind, loops, out is None, 0 if weights is None else _address(weights), *addresses):
-        given = np.asarray(positions)
-        raise IndexError(f"positions span {given.min()} to {given.max()}; expected 0 to {len(cos) - 1}")
     return result
-
-
-def fresh(x: NDArray[Any]) -> NDArray[Any]:
-    """Contiguous memory of x's shape; where it is large, a line of the cache is not begun in its middle."""
-    if x.nbytes < 1 << 20:
-        return np.empty(x.shape, x.dtype)
-    room = np.empty(x.nbytes + LINE, np.uint8)
-    begin = -_address(room) % LINE
-    return room[begin : begin + x.nbytes].view(x.dtype).reshape(x.shape)
 
 
 def _kind(name: str, array: Any) -> str:
@@ -141,13 +136,10 @@ def _table(name: str, table: ArrayLike, arithmetic: type) -> NDArray[Any]:
         array = array.astype(arithmetic)
     if array.ndim < 1:
         raise ValueError(f"{name} has shape (); expected (..., pairs)")
-    return array if _is_dense(array) else np.ascontiguousarray(array)
+    return array if _is_dense(array) else array.copy()
 
 
-def _weights(
-    weight: ArrayLike, epsilon: float, width: int, arithmetic: type, pairing: str, start: int, pairs: int
-) -> NDArray[Any]:
-    """Weights in the order in which rows are turned, then epsilon: see ``norm``."""
+def _weight(weight: ArrayLike, width: int, arithmetic: type) -> NDArray[Any]:
     given = np.asarray(weight)
     if given.dtype == np.uint16:
         given = (given.astype(np.uint32) << 16).view(np.float32)
@@ -155,34 +147,30 @@ def _weights(
         raise TypeError(f"weight has dtype {given.dtype}; expected floating point")
     if given.shape != (width,):
         raise ValueError(f"weight has shape {given.shape}; expected ({width},), one for each channel of x")
-    weights: NDArray[Any] = np.empty(width + 1, arithmetic)
-    weights[:width], weights[width] = given, epsilon
-    if pairing == "interleaved":
-        turning = weights[start : start + 2 * pairs]
-        turning[:] = turning.reshape(-1, 2).T.flatten()
-    return weights
+    return np.ascontiguousarray(given, arithmetic)
 
 
 def _index(positions: ArrayLike) -> NDArray[np.int64]:
     index = np.asarray(positions)
     if index.dtype.kind not in "iu":
         raise TypeError(f"positions have dtype {index.dtype}; expected integers")
-    return index.astype(np.int64, copy=False)  # uint64 above the largest int64 turns negative: outside any table
+    index = index.astype(np.int64, copy=False)  # uint64 above the largest int64 turns negative: outside any table
+    return index if index.flags.aligned else index.copy()
 
 
 def _check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any] | None) -> None:
     """Refuse to write what may not be written, or what is still to be read."""
     if not out.flags.writeable:
         raise ValueError("out is read-only; expected a writeable array")
-    if _writes_twice(out.itemsize, out.shape, out.strides):
+    if writes_twice(out.itemsize, out.shape, out.strides):
         raise ValueError(f"out has strides {out.strides}; expected no element to be written twice")
     for name, array in zip(("x", "cos", "sin", "positions"), (x, *read), strict=True):
-        if array is not None and _meet(out, array):
+        if array is not None and meet(out, array):
             wanted = "x itself, or an array apart from it" if name == "x" else "an array apart from it"
             raise ValueError(f"out overlaps {name}; expected {wanted}")
 
 
-def _meet(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def meet(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Whether two arrays share a byte; strides may be such that no one can tell in a lifetime, and then they do."""
     try:
         return np.may_share_memory(a, b) and np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]
@@ -191,7 +179,7 @@ def _meet(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _writes_twice(reach: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+def writes_twice(reach: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     for stride, size in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1):
         if stride < reach:
             return True
@@ -203,17 +191,18 @@ def _same_layout(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return a.shape == b.shape and all(s == t for s, t, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
 
-def _address(array: NDArray[Any]) -> int:
-    """Where the numbers begin: the first field of an array by NumPy's binary interface, at a third of the time."""
-    return c_void_p.from_address(id(array) + object.__basicsize__).value or 0
-
-
 def _is_bfloat16(array: NDArray[Any]) -> bool:
     return array.dtype.name == "bfloat16" and array.dtype.isnative
 
 
 def _is_dense(array: NDArray[Any]) -> bool:
-    return array.strides[-1] == array.itemsize or array.shape[-1] <= 1
+    """Whether channels lie side by side, at addresses that are whole numbers of elements."""
+    return array.flags.aligned and (array.strides[-1] == array.itemsize or array.shape[-1] <= 1)
+
+
+def _steps(array: NDArray[Any]) -> tuple[int, ...]:
+    """Strides in elements rather than bytes."""
+    return tuple(stride // array.itemsize for stride in array.strides)
 
 
 def _bits(array: NDArray[Any]) -> NDArray[Any]:

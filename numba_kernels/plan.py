@@ -1,19 +1,17 @@
 """Which loops a rotation takes, from shapes and strides alone: no memory is touched here."""
 
 import math
-from functools import lru_cache, reduce
-from operator import or_
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from numba_kernels import cpu
+from numba_kernels import cpu, machine, threads
 
 PAIRINGS = ("half-split", "interleaved")
-TABLE_CACHE = 1 << 18  # bytes of tables that stay in cache while other axes pass over them
-LAST_LEVEL = 1 << 26  # bytes written from which streaming past the cache pays
-
+CACHES = machine.caches()
+WIDEST = 256  # pairs that a kernel is compiled for by number
+FEW = 8  # rows of a run that would be too short beside what it takes to begin one
 
 Ints = tuple[int, ...]
 
@@ -38,74 +36,60 @@ def small(epsilon: Any) -> float:
 
 
 class Axis(NamedTuple):
-    """A leading axis of x: its size and its steps in bytes; a table or index step of 0 shares a row."""
+    """A leading axis of x: its size and its steps in numbers; a table or index step of 0 shares a row."""
 
     size: int
     x: int
     out: int
     table: int
-    place: int
+    index: int
 
 
 A = TypeVar("A", bound=Any)  # a tuple like Axis: a size, then steps, those of x first
 
 
-class Plan(NamedTuple):
-    """The array that the loops read and its address; the offsets (x, out, table, index) to start them at."""
-
-    words: NDArray[np.int64]
-    address: int
-    starts: tuple[tuple[int, int, int, int], ...]
-    items: int
-    size: int
-
-
 @lru_cache(maxsize=4096)
 def make(
-    kind: str, pairing: str, start: int, inverse: bool, in_place: bool,
+    kind: str, pairing: str, start: int, inverse: bool, in_place: bool, aligned: bool, normed: bool,
     shape: Ints, x: Ints, out_shape: Ints, out: Ints,
     cos: Ints, sin: Ints, table: Ints, index: tuple[Ints, Ints] | None,
-) -> Plan:  # fmt: skip
+) -> threads.Loops:  # fmt: skip
     """The loops for x of `shape`, or ValueError where shapes do not fit.
 
-    x, out, table  steps in bytes of x, of the target, and of both tables, whose shapes are cos and sin
+    aligned        whether out is memory that was there before and begins at a cache line
+    x, out, table  steps, in numbers, of x, of the target, and of both tables, whose shapes are cos and sin
     index          shape and steps of the row numbers, if rows are gathered
     """
-    pairs, lead = cos[-1], shape[:-1]
     check(pairing, start, shape, out_shape, cos, sin, index is not None)
+    pairs, width, lead = cos[-1], shape[-1], shape[:-1]
     none = (0,) * len(lead)
     steps = spread("cos", cos[:-1], table[:-1], lead) if index is None else none
     places = none if index is None else spread("positions", *index, lead)
-    axes = [Axis(*a) for a in zip(lead, x[:-1], out[:-1], steps, places, strict=True) if a[0] != 1]
-    own, shared = merged([a for a in axes if a.table or a.place]), merged([a for a in axes if not a.table | a.place])
-    if math.prod(a.size for a in own) < 16 and len(own) < 2 and shared:  # too few items to split: share one out
-        own = [shared.pop(0), *own]
-    extra = own[:-2] + shared[:-2]
-    single = Axis(1, 0, 0, 0, 0)
-    m0, m1 = ([single, single] + own)[-2:]
-    r0, r1 = ([single, single] + shared)[-2:]
-    inside = r1.size == 1 or (m1.size > 1 and abs(m1.x) < abs(r1.x))
-    size, wide = {"float64": (8, 8), "float32": (4, 4)}.get(kind, (2, 4))
-    words = np.zeros(cpu.LENGTH, np.int64)
-    words[cpu.FORM] = pairing == "interleaved"
-    words[[cpu.INVERSE, cpu.PAIRS, cpu.ROWS, cpu.INSIDE]] = inverse, pairs, cos[0], inside
-    words[cpu.BEFORE] = start * size
-    words[cpu.AFTER] = (shape[-1] - start - 2 * pairs) * size
-    words[cpu.BLOCK] = max(1, TABLE_CACHE // (2 * wide * max(pairs, 1))) if inside else 1
-    words[cpu.STREAM] = not in_place and math.prod(shape) * size >= LAST_LEVEL
-    words[cpu.ALIGN] = start * size | pairs * size | reduce(or_, (a.out for a in own + shared), 0)
-    for place, axis in ((cpu.M0, m0), (cpu.M1, m1), (cpu.R0, r0), (cpu.R1, r1)):
-        words[place], words[place + 4], words[place + 8] = axis.size, axis.x, axis.out
-    words[[cpu.TABLE_M0, cpu.TABLE_M1]] = m0.table, m1.table
-    words[cpu.TABLE_STEP] = m1.table if index is None else table[0]
-    words[[cpu.INDEX_M0, cpu.INDEX_M1]] = m0.place, m1.place
-    outer = max(abs(r0.x), abs(r1.x) if inside else 0)  # whichever axis is outermost in memory is split among threads
-    words[cpu.SHARED] = outer > max(abs(m0.x), abs(m1.x))
-    starts = [(0, 0, 0, 0)]
-    for axis in extra:
-        starts = [(a + i * axis.x, b + i * axis.out, c + i * axis.table, d + i * axis.place)
-                  for a, b, c, d in starts for i in range(axis.size)]  # fmt: skip
-    return Plan(words, words.ctypes.data, tuple(starts), m0.size * m1.size, math.prod(shape))
+    axes = merged([Axis(*a) for a in zip(lead, x[:-1], out[:-1], steps, places, strict=True) if a[0] != 1])[::-1]
+    if len(axes) > 1 and axes[0].size < FEW < axes[1].size:
+        axes[:2] = axes[1], axes[0]
+    run = axes[0] if axes else Axis(1, 0, 0, 0, 0)
+    itemsize, wide = {"float64": (8, 8), "float32": (4, 4)}.get(kind, (2, 4))
+    beyond = math.prod(shape) * itemsize >= CACHES["L3"] // 2
+    if not in_place:  # whole lines are streamed
+        beyond &= aligned and not any(step * itemsize % cpu.LINE for step in (width, *(a.out for a in axes)))
+    fixed = pairs % 8 == 0 and pairs <= WIDEST
+    form = cpu.Form(
+        kind, pairing == "interleaved", pairs if fixed else 0, width if fixed else 0, in_place, beyond,
+        index is not None, normed,
+    )  # fmt: skip
+    words = np.zeros(cpu.AXIS + cpu.STEPS * max(1, len(axes)), np.int64)
+    words[cpu.ROWS], words[cpu.AXES], words[cpu.PAIRS] = math.prod(lead), max(1, len(axes)), pairs
+    words[cpu.START], words[cpu.WIDTH], words[cpu.SIGN] = start, width, -1 if inverse else 1
+    words[cpu.TABLE_STEP] = table[0]
+    for place, own in ((cpu.LOW_X, 1), (cpu.LOW_OUT, 2), (cpu.LOW_TABLE, 3), (cpu.LOW_INDEX, 4)):
+        words[place] = sum(max(0, -axis[own]) * (axis.size - 1) for axis in axes)  # below the first number
+    # tables that stay in a cache while other axes pass over them: the first, or the second where x fits in none
+    room = CACHES["L2"] // 2 if beyond else CACHES["L1"] // 3
+    block = room // max(1, 2 * wide * pairs) if run.table or run.index else run.size
+    words[cpu.BLOCK] = max(1, min(block, run.size, cpu.NORMED_BLOCK if normed else run.size))
+    words[cpu.AXIS :] = np.ravel(axes or [run])
+    return threads.Loops(form, words, math.prod(shape))
 
 
 def check(pairing: str, start: int, shape: Ints, out_shape: Ints, cos: Ints, sin: Ints, gathers: bool) -> None:

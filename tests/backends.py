@@ -10,6 +10,7 @@ import rope_ref as rr
 import torch_bridge.rotation as bridge
 from tests.oracles import arithmetic, stored, value
 from tests.strategies import DTYPES
+from torch_bridge.plain import plain
 
 
 def spec(x, positions, rope, dtype, inverse=False):
@@ -50,7 +51,7 @@ BACKENDS = {
     "spec": spec,
     "kernels": kernels,
     "bridge": on_torch(lambda t, c, s, pairing, start: bridge.rotate(t, c, s, pairing=pairing, start=start)),
-    "bridge in plain torch": on_torch(bridge.plain),
+    "bridge in plain torch": on_torch(plain),
 }
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":  # Numba reads it once: test_cuda starts such a process
     BACKENDS["cuda simulator"] = on_simulator

@@ -17,6 +17,7 @@ import torch
 import numba_kernels as nk
 import torch_bridge.rotation as bridge
 from numba_kernels import team
+from torch_bridge.bench.cases import array
 
 SHAPES = ((1, 1, 1, 64), (2, 3, 7, 20), (1, 4, 33, 128), (2, 8, 128, 64), (1, 16, 300, 64))
 KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -37,7 +38,7 @@ class Case:
         return [t.view(torch.uint8).numpy().tobytes() for t in tensors]
 
     def on_numpy(self):
-        memory = [bridge.array(t) for t in (self.query, self.key)]
+        memory = [array(t) for t in (self.query, self.key)]
         cos, sin = self.cos.numpy(), self.sin.numpy()
         return [nk.rotate(m, cos, sin, **self.form).tobytes() for m in memory]
 
@@ -48,7 +49,7 @@ class Case:
         return self.words(*bridge.rotate_qk(self.query, self.key, self.cos, self.sin, **self.form))
 
     def in_place(self):
-        query, key = (torch.from_numpy(bridge.array(t).copy()).view(self.kind) for t in (self.query, self.key))
+        query, key = (torch.from_numpy(array(t).copy()).view(self.kind) for t in (self.query, self.key))
         return self.words(*bridge.rotate_qk(query, key, self.cos, self.sin, **self.form, inplace=True))
 
     WAYS = (on_numpy, on_torch, both, in_place)

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 import torch_bridge.rotation as bridge
 from tests.strategies import pairings
 from torch_bridge import apply_learned_rotations, apply_rotary_emb
+from torch_bridge.kernel import KINDS
+from torch_bridge.plain import arithmetic, plain
 
 
 def sample(dtype=torch.float64, start=1, pairs=3, **options):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 2, 4, start + 2 * pairs + 1, generator=generator, dtype=torch.float64)
     tables = torch.randn(2, 4, pairs, generator=generator, dtype=torch.float64)
-    kind = bridge.arithmetic(dtype)
+    kind = arithmetic(dtype)
     return [t.to(d).requires_grad_(**options) for t, d in ((x, dtype), (tables[0], kind), (tables[1], kind))]
 
 
@@ -33,19 +35,19 @@ def test_gradients_of_both_orders(pairing, needed):
 
 
 @pytest.mark.parametrize("pairing", ["half-split", "interleaved"])
-@pytest.mark.parametrize("dtype", bridge.KERNEL_DTYPES)
+@pytest.mark.parametrize("dtype", tuple(KINDS))
 def test_gradients_equal_those_of_plain_torch(dtype, pairing):
     results = []
-    for turn in (bridge.rotate, bridge.plain):
+    for turn in (bridge.rotate, plain):
         x, cos, sin = sample(dtype)
         y = turn(x, cos, sin, pairing=pairing, start=1)
         upstream = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape).to(dtype)
         results.append((y, *torch.autograd.grad(y, (x, cos, sin), upstream)))
-    for kernel, plain in zip(*results, strict=True):
-        assert kernel.dtype == plain.dtype
+    for kernel, formula in zip(*results, strict=True):
+        assert kernel.dtype == formula.dtype
         # the same products, whose sums may be taken in another order: 4 terms and tables over 4 rows of 2 x 2
         unit = torch.finfo(kernel.dtype).eps
-        assert torch.allclose(kernel, plain, rtol=unit, atol=16 * unit)
+        assert torch.allclose(kernel, formula, rtol=unit, atol=16 * unit)
 
 
 def test_no_memory_is_kept_for_tables_that_need_no_gradient():
@@ -57,9 +59,9 @@ def test_no_memory_is_kept_for_tables_that_need_no_gradient():
 def test_expanded_and_transposed_gradients():
     x, cos, sin = sample()
     whole = bridge.rotate(x, cos, sin, pairing="half-split", start=1)
-    plain = bridge.plain(x, cos, sin, "half-split", 1)
+    formula = plain(x, cos, sin, "half-split", 1)
     for upstream in (torch.ones(()).double().expand(x.shape), torch.randn(*x.shape[::-1]).double().permute(3, 2, 1, 0)):
-        a, b = (torch.autograd.grad(y, x, upstream, retain_graph=True)[0] for y in (whole, plain))
+        a, b = (torch.autograd.grad(y, x, upstream, retain_graph=True)[0] for y in (whole, formula))
         assert torch.allclose(a, b, rtol=0, atol=2.0**-48)
 
 
@@ -149,7 +151,7 @@ def test_bad_input_of_two_leaves_both_alone(error, words, arguments, inplace):
 
 def test_a_key_that_cannot_be_rotated_in_place_leaves_the_query_alone():
     query, (cos, sin) = torch.ones(2, 4, 8), torch.full((2, 4, 3), 2.0)
-    for key, words in ((torch.ones(4, 8).expand(2, 4, 8), "key has strides"), (query, "key is query")):
+    for key, words in ((torch.ones(4, 8).expand(2, 4, 8), "key has strides"), (query, "query shares memory with key")):
         with pytest.raises(ValueError, match=words):
             bridge.rotate_qk(query, key, cos, sin, pairing="half-split", inplace=True)
     assert (query == 1).all()

@@ -19,7 +19,8 @@ from tests.oracles import arithmetic, rounded, stored, value
 from tests.strategies import DTYPES, arrange, dtypes, layouts, normal, pairings, ropes, seeds
 from tests.test_numba_kernels import check_gaps, leading
 from tests.test_operators import PAIRINGS, numbers, sample
-from torch_bridge import norm
+from torch_bridge import operators
+from torch_bridge.kernel import KINDS
 
 EPSILON = 1e-5
 
@@ -215,19 +216,19 @@ def tensors(dtype=torch.float32, requires_grad=False, heavy=None):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("needs", [False, True])
 def test_opcheck(form, dtype, needs):
-    torch.library.opcheck(norm.operator, (*tensors(dtype, needs), *form))
+    torch.library.opcheck(operators.rotate_qk_norm, (*tensors(dtype, needs), *form))
 
 
 @settings(max_examples=30)
-@given(pairings, st.integers(0, 2), st.sampled_from(torch_bridge.rotation.KERNEL_DTYPES),
-       st.sampled_from(torch_bridge.rotation.KERNEL_DTYPES))  # fmt: skip
+@given(pairings, st.integers(0, 2), st.sampled_from(tuple(KINDS)),
+       st.sampled_from(tuple(KINDS)))  # fmt: skip
 def test_every_form_is_within_the_bound(pairing, start, dtype, heavy):
     """The kernel, torch's own operations, and those with gradients; all in the roundings of any order of the sum."""
     given = tensors(dtype, heavy=heavy)
     words = dict(epsilon=EPSILON, pairing=pairing, start=start)
     rope, name = rr.Rope(8, 6, start=start, pairing=pairing), str(dtype).removeprefix("torch.")
     kernel = torch_bridge.rotate_qk_norm(*given, **words)
-    plain = norm.both(norm.in_plain)(*given, EPSILON, pairing, start)
+    plain = [operators.plain_norm(x, w, *given[4:], EPSILON, pairing, start) for x, w in zip(given, given[2:4])]  # noqa: B905
     needing = torch_bridge.rotate_qk_norm(*(t.clone().requires_grad_() for t in given), **words)
     cos, sin = (t.double().numpy() for t in given[4:])
     for i, results in enumerate(zip(kernel, plain, needing, strict=True)):
@@ -248,26 +249,25 @@ def test_gradients_of_both_orders(form):
     given = [t[:1, :1, :2] if t.ndim == 4 else t for t in tensors(torch.float64)]
     given[4:] = (t[:2] for t in given[4:])
     given = [t.clone().requires_grad_() for t in given]
-    assert torch.autograd.gradcheck(lambda *t: norm.operator(*t, *form), given, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(lambda *t: norm.operator(*t, *form), given)
+    assert torch.autograd.gradcheck(lambda *t: operators.rotate_qk_norm(*t, *form), given, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(lambda *t: operators.rotate_qk_norm(*t, *form), given)
 
 
 def test_transforms_and_the_compiler():
     given, form = tensors(torch.float64), FORMS[1]
-    expected = norm.operator(*given, *form)
-    batched = torch.func.vmap(lambda q, k: norm.operator(q, k, *given[2:], *form))(*given[:2])
+    expected = operators.rotate_qk_norm(*given, *form)
+    batched = torch.func.vmap(lambda q, k: operators.rotate_qk_norm(q, k, *given[2:], *form))(*given[:2])
     torch._dynamo.reset()
-    compiled = torch.compile(lambda *t: norm.operator(*t, *form), fullgraph=True, backend="aot_eager")(*given)
+    turn = torch.compile(lambda *t: operators.rotate_qk_norm(*t, *form), fullgraph=True, backend="aot_eager")
+    compiled = turn(*given)
     assert all(map(torch.equal, compiled, expected))
     for a, b in zip(batched, expected, strict=True):  # numbers below 8, by another order of eight squares
         assert torch.allclose(a, b, rtol=0, atol=8 * 16 * UNIT["float64"])
 
 
 def test_a_device_without_a_kernel_takes_plain_torch():
-    meta = norm.operator(*(t.to("meta") for t in tensors()), *FORMS[0])
+    meta = operators.rotate_qk_norm(*(t.to("meta") for t in tensors()), *FORMS[0])
     assert [t.shape for t in meta] == [t.shape for t in tensors()[:2]]
-    for key in ("CompositeExplicitAutograd", "Meta", "CPU", "Autograd", "FuncTorchBatched"):
-        assert torch._C._dispatch_has_kernel_for_dispatch_key("rope_ref::rotate_qk_norm", key)
 
 
 @pytest.mark.parametrize(

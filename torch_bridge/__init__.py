@@ -5,10 +5,9 @@
 
 from torch_bridge.drop_in import RotaryEmbedding
 from torch_bridge.functions import apply_learned_rotations, apply_rotary_emb, broadcat
-from torch_bridge.norm import rotate_qk_norm
 from torch_bridge.patch import patch, unpatch
 from torch_bridge.rotary import Rotary
-from torch_bridge.rotation import rotate, rotate_qk
+from torch_bridge.rotation import rotate, rotate_qk, rotate_qk_norm
 
 __all__ = [
     "Rotary",

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
-from torch_bridge.norm import rotate_qk_norm
-from torch_bridge.rotation import rotate_qk, takes_kernel
+from torch_bridge.kernel import takes_kernel
+from torch_bridge.rotation import rotate_qk, rotate_qk_norm
 
 NAMES = ("q_norm", "k_norm")
 FEW = 1 << 14  # numbers: with fewer, as when a token is decoded, two calls cost less than a stand-in and one

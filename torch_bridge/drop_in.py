@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from rope_ref import frequencies
 from rope_ref.magnitude import XPos
 from torch_bridge.functions import apply_rotary_emb, tables, turn, wide
-from torch_bridge.rotation import arithmetic, rotate, takes_kernel
+from torch_bridge.kernel import takes_kernel
+from torch_bridge.plain import arithmetic
+from torch_bridge.rotation import rotate
 
 HALVES = (torch.float16, torch.bfloat16)
 Tables = tuple[Tensor, Tensor]

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torch_bridge.rotation import arithmetic, broadcasts, rotate, takes_kernel
+from torch_bridge.kernel import takes_kernel
+from torch_bridge.plain import arithmetic, broadcasts
+from torch_bridge.rotation import rotate
 
 
 def broadcat(tensors: Sequence[Tensor], dim: int = -1) -> Tensor:

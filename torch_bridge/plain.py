@@ -24,6 +24,21 @@ def plain(
     return torch.cat((x[..., :start], middle.to(x.dtype), x[..., start + 2 * pairs :]), -1)
 
 
+def normalised(x: Tensor, weight: Tensor, wide: torch.dtype, epsilon: float) -> Tensor:
+    """x by its root mean square and times the weight, in the type of the arithmetic."""
+    check_weight(x, weight)
+    number = x.to(wide)
+    return number * (1 / (number.square().mean(-1, keepdim=True) + epsilon).sqrt()) * weight.to(wide)
+
+
+def check_weight(x: Tensor, weight: Tensor, name: str = "x") -> None:
+    if weight.shape != x.shape[-1:] or not weight.is_floating_point():
+        found = f"{tuple(weight.shape)}, {weight.dtype}"
+        raise ValueError(f"{name}_weight is {found}; expected floating point ({x.shape[-1]},), as channels of {name}")
+    if weight.device != x.device:
+        raise ValueError(f"{name}_weight is on {weight.device}; expected {x.device}, as {name}")
+
+
 def split(x: Tensor, pairing: str, start: int, pairs: int) -> tuple[Tensor, Tensor]:
     """The first and the second channel of every pair, each (..., pairs)."""
     middle = x[..., start : start + 2 * pairs]
@@ -36,6 +51,12 @@ def broadcasts(table: Tensor, x: Tensor) -> bool:
     """Whether the leading axes of a table broadcast to those of x."""
     sizes = zip(table.shape[-2::-1], x.shape[-2::-1], strict=False)
     return table.ndim <= x.ndim and all(ours in (1, theirs) for ours, theirs in sizes)
+
+
+def check_all(tensors: tuple[tuple[str, Tensor], ...], cos: Tensor, sin: Tensor, pairing: str, start: int = 0) -> None:
+    """`check` each of the tensors, by the name that the caller gives it."""
+    for name, x in tensors:
+        check(x, cos, sin, pairing, start, name)
 
 
 def check(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, name: str = "x") -> None:

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from rope_ref.rope import Rope
 from torch_bridge.functions import tables, wide
+from torch_bridge.kernel import at_hand
 from torch_bridge.rotation import rotate
-from torch_bridge.tables import Tables, in_memory
+from torch_bridge.tables import Tables
 
 LAYOUTS = ("bhsd", "bshd", "thd")  # b batch, h heads, s seq, t tokens of all sequences end to end, d head_dim
 Pair = tuple[Tensor, Tensor]
@@ -112,7 +113,7 @@ class Rotary(nn.Module):
             raise ValueError(f"cu_seqlens is given with layout {layout!r}; expected 'thd', and no positions beside it")
         if cu_seqlens is not None and (cu_seqlens.ndim != 1 or cu_seqlens.is_floating_point()):
             raise ValueError(f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; expected whole numbers (sequences + 1,)")
-        if cu_seqlens is not None and in_memory(cu_seqlens) and int(cu_seqlens[-1]) != length:
+        if cu_seqlens is not None and at_hand(cu_seqlens) and int(cu_seqlens[-1]) != length:
             raise ValueError(f"cu_seqlens end at {int(cu_seqlens[-1])}; expected the {length} tokens of q and k")
         if isinstance(offset, Tensor) and offset.ndim:
             rows = x.shape[0] if layout != "thd" else len(cu_seqlens) - 1 if cu_seqlens is not None else None

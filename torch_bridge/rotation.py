@@ -1,18 +1,13 @@
 """Rotation of torch tensors: the kernels on the CPU, plain torch everywhere else."""
 
-import torch
-from torch import _C, Tensor
-from torch.autograd import forward_ad
+from typing import Any
 
-from torch_bridge import direct, operators
-from torch_bridge.operators import KERNEL_DTYPES, array
-from torch_bridge.plain import arithmetic, broadcasts, check, plain
+from torch import Tensor
 
-compiling, grad_enabled, any_requires_grad = torch.compiler.is_compiling, torch.is_grad_enabled, _C._any_requires_grad
-modes_of_functions, modes_of_dispatch = _C._len_torch_function_stack, _C._len_torch_dispatch_stack
-transforms, tracing = _C._are_functorch_transforms_active, _C._get_tracing_state
-
-__all__ = ["KERNEL_DTYPES", "arithmetic", "array", "broadcasts", "plain", "rotate", "rotate_qk", "takes_kernel"]
+from numba_kernels.plan import small
+from torch_bridge import kernel, operators
+from torch_bridge.kernel import KINDS, Named, at_hand, needs_gradient
+from torch_bridge.plain import arithmetic, check_all, check_weight
 
 
 def rotate(
@@ -26,20 +21,15 @@ def rotate(
     x whole along head_dim and the tables split as it is. Raises TypeError for a
     tensor that is not floating point, ValueError for shapes or devices that do not fit.
 
+    >>> import torch
     >>> rotate(torch.ones(1, 2), torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")
     tensor([[-1.,  1.]])
     """
-    if at_hand(x, cos, sin):
-        form = direct.code(pairing, start, inverse)
-        at_once = direct.rotated_(x, cos, sin, form) if inplace else direct.rotated(x, cos, sin, form)
-        if at_once is not None:
-            return at_once
-    cos, sin = as_arithmetic(cos, sin, x=x)
+    tensors = (("x", x),)
     if inplace:
-        operators.rotate_(x, cos, sin, pairing, start, inverse)
+        turn(tensors, cos, sin, pairing, start, inverse)
         return x
-    turned: Tensor = operators.rotate(x, cos, sin, pairing, start, inverse)
-    return turned
+    return turned(tensors, cos, sin, pairing, start, inverse)[0]
 
 
 def rotate_qk(
@@ -48,72 +38,88 @@ def rotate_qk(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`rotate` for query and key at once: the same tables, any numbers of heads.
 
+    In place, neither changes unless both can. Raises ValueError where they share memory.
+
+    >>> import torch
     >>> query, key = torch.ones(4, 1, 2), torch.ones(2, 1, 2)
     >>> [t.shape for t in rotate_qk(query, key, torch.zeros(1, 1), torch.ones(1, 1), pairing="half-split")]
     [torch.Size([4, 1, 2]), torch.Size([2, 1, 2])]
     """
-    if at_hand(query, key, cos, sin):
-        form = direct.code(pairing, start, inverse)
-        at_once = (direct.rotated_qk_ if inplace else direct.rotated_qk)(query, key, cos, sin, form)
-        if at_once is not None:
-            return at_once
-    cos, sin = as_arithmetic(cos, sin, query=query, key=key)
+    tensors = (("query", query), ("key", key))
     if inplace:
-        if eager():  # all of it before query is touched
-            check_in_place(query, key, cos, sin, pairing, start)
-        operators.rotate_(query, cos, sin, pairing, start, inverse)
-        operators.rotate_(key, cos, sin, pairing, start, inverse)
+        turn(tensors, cos, sin, pairing, start, inverse)
         return query, key
-    turned: tuple[Tensor, Tensor] = operators.rotate_qk(query, key, cos, sin, pairing, start, inverse)
-    return turned
+    query, key = turned(tensors, cos, sin, pairing, start, inverse)
+    return query, key
 
 
-def as_arithmetic(cos: Tensor, sin: Tensor, **tensors: Tensor) -> tuple[Tensor, Tensor]:
+def rotate_qk_norm(
+    query: Tensor, key: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor, sin: Tensor, *,
+    epsilon: float, pairing: str, start: int = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """RMS normalisation of query and key over head_dim, then `rotate_qk`: differentiable, in one pass on the CPU.
+
+    Every row x becomes x / sqrt(mean(x^2) + epsilon) * weight (arXiv:1910.07467), over all channels, with weights
+    (head_dim,) of any floating type; then the pairs turn. All of it happens in float32, or float64 for
+    itself, and is rounded once, where models that normalise half types apart round up to three times.
+    Raises as `rotate_qk` does, and for weights of another shape or device.
+
+    >>> import torch
+    >>> query, key, weight = torch.full((4, 1, 2), 3.0), torch.full((2, 1, 2), 5.0), torch.ones(2)
+    >>> tables = torch.zeros(1, 1), torch.ones(1, 1)
+    >>> q, k = rotate_qk_norm(query, key, weight, 2 * weight, *tables, epsilon=0.0, pairing="half-split")
+    >>> q[0], k[0]
+    (tensor([[-1.,  1.]]), tensor([[-2.,  2.]]))
+    """
+    tensors, weights = (("query", query), ("key", key)), (query_weight, key_weight)
+    cos, sin = in_arithmetic(tensors, cos, sin)
+    for (name, x), weight in zip(tensors, weights, strict=True):
+        check_weight(x, weight, name)
+    epsilon, every = small(epsilon), (query, key, *weights, cos, sin)
+    if at_hand(*every) and query.dtype in KINDS and not needs_gradient(*every):
+        query, key = kernel.turned(tensors, cos, sin, pairing, start, False, weights, epsilon)
+        return query, key
+    check_all(tensors, cos, sin, pairing, start)
+    form = (cos, sin, epsilon, pairing, start)
+    return tuple(operators.normalise_and_rotate(x, w, *form) for (_, x), w in zip(tensors, weights, strict=True))
+
+
+def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]:
+    """In new tensors: straight from the kernel where an operator would add nothing."""
+    every = (*[x for _, x in tensors], cos, sin)
+    if at_hand(*every) and every[0].dtype in KINDS:
+        if not cos.dtype == sin.dtype == arithmetic(every[0].dtype):
+            cos, sin = in_arithmetic(tensors, cos, sin)
+        if not needs_gradient(*every):
+            return kernel.turned(tensors, cos, sin, *form)
+        check_all(tensors, cos, sin, *form[:2])
+        return [operators.Rotation.apply(x, cos, sin, *form) for _, x in tensors]
+    cos, sin = in_arithmetic(tensors, cos, sin)
+    check_all(tensors, cos, sin, *form[:2])
+    return [operators.rotate(x, cos, sin, *form) for _, x in tensors]
+
+
+def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
+    """In place, all or none."""
+    every = (*[x for _, x in tensors], cos, sin)
+    direct = at_hand(*every) and every[0].dtype in KINDS and not needs_gradient(*every)
+    cos, sin = in_arithmetic(tensors, cos, sin)
+    if direct:
+        return kernel.turn(tensors, cos, sin, *form)
+    check_all(tensors, cos, sin, *form[:2])
+    for _, x in tensors:
+        operators.rotate_(x, cos, sin, *form)
+
+
+def in_arithmetic(tensors: Named, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """The tables in the type of the arithmetic, once it is sure that all are tensors and tables are real."""
-    for name, t in {**tensors, "cos": cos, "sin": sin}.items():
+    for name, t in (*tensors, ("cos", cos), ("sin", sin)):
         if not isinstance(t, Tensor):
             raise TypeError(f"{name} is a {type(t).__name__}; expected a tensor")
+    dtype = arithmetic(tensors[0][1].dtype)
+    if cos.dtype == dtype == sin.dtype:
+        return cos, sin
     for name, t in (("cos", cos), ("sin", sin)):
         if t.is_complex():
             raise TypeError(f"{name} has dtype {t.dtype}; expected real numbers")
-    dtype = arithmetic(next(iter(tensors.values())).dtype)
     return cos.to(dtype), sin.to(dtype)
-
-
-def check_in_place(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int) -> None:
-    """Raise for what would be an error of key after query has been rotated."""
-    if query is key:
-        raise ValueError("key is query; expected another tensor, or it would be rotated twice")
-    for name, x in (("query", query), ("key", key)):
-        check(x, cos, sin, pairing, start, name)
-        if torch._debug_has_internal_overlap(x) == 1:
-            raise ValueError(f"{name} has strides {x.stride()}; expected no element to be written twice")
-
-
-def at_hand(*tensors: Tensor) -> bool:
-    """Whether these are memory, with no gradient to record and no mode to be told: nothing an operator would add."""
-    if not eager() or modes_of_functions():
-        return False
-    for t in tensors:
-        if type(t) is not Tensor or t.is_neg():
-            return False
-    return not (grad_enabled() and any_requires_grad(*tensors))
-
-
-def eager() -> bool:
-    """Whether no compiler, no tracer and no transform of functions is at work."""
-    return not (
-        compiling() or forward_ad._current_level >= 0 or modes_of_dispatch() or transforms() or tracing() is not None
-    )
-
-
-def takes_kernel(x: Tensor) -> bool:
-    """Whether x is memory that a kernel may read, rather than a compiler's or a transform's stand-in for it."""
-    return (
-        eager()
-        and type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
-        and x.layout == torch.strided
-        and x.dtype in KERNEL_DTYPES
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-    )

@@ -23,10 +23,7 @@ def register() -> None:
     """Tell DTensor the rules of all operators."""
     from torch.distributed.tensor import Partial, Replicate, Shard, experimental
 
-    register_sharding = getattr(experimental, "register_sharding", None)
-    if register_sharding is None:  # before torch 2.6
-        return
-
+    register_sharding = experimental.register_sharding
     whole, operators = Replicate(), torch.ops.rope_ref
 
     def splits(x: Any, table: Any) -> list[tuple[Any, Any]]:
@@ -38,22 +35,21 @@ def register() -> None:
             found.append((Shard(dim), whole if shared else Shard(axis)))
         return found
 
-    @register_sharding(operators.rotate.default)
     def of_rotate(x: Any, cos: Any, sin: Any, *form: Any) -> list[Split]:
         return [([mine], [mine, table, table, *nothing(form)]) for mine, table in splits(x, cos)]
 
-    @register_sharding(operators.rotate_.default)
     def of_rotate_(x: Any, cos: Any, sin: Any, *form: Any) -> list[Split]:
         return [([], [mine, table, table, *nothing(form)]) for mine, table in splits(x, cos)]
 
-    @register_sharding(operators.rotate_qk.default)
-    def of_rotate_qk(query: Any, key: Any, cos: Any, sin: Any, *form: Any) -> list[Split]:
-        return [
-            ([q, k], [q, k, table, table, *nothing(form)])
-            for q, table in splits(query, cos)
-            for k, same in splits(key, cos)
-            if same == table
-        ]
+    def of_norm(x: Any, weight: Any, cos: Any, sin: Any, *form: Any) -> list[Split]:
+        return [([mine], [mine, whole, table, table, *nothing(form)]) for mine, table in splits(x, cos)]
+
+    for rule, names in (
+        (of_rotate, ("rotate", "rotate_kernel")), (of_rotate_, ("rotate_", "rotate_kernel_")),
+        (of_norm, ("normalise_and_rotate", "normalise_and_rotate_kernel")),
+    ):  # fmt: skip
+        for name in names:
+            register_sharding(getattr(operators, name).default)(rule)
 
     @register_sharding(operators.rotate_backward.default)
     def of_rotate_backward(grad: Any, x: Any, cos: Any, sin: Any, *form: Any) -> list[Split]:

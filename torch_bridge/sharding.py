@@ -21,7 +21,8 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 
 from rope_ref import Rope, shards, tables
 from rope_ref.positions import Positions, whole
-from torch_bridge.rotation import arithmetic, rotate
+from torch_bridge.plain import arithmetic
+from torch_bridge.rotation import rotate
 
 
 def rotate_sharded(x: DTensor, positions: Tensor, rope: Rope, *, seq_dim: int = -2) -> DTensor:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from rope_ref.rope import Rope
 from torch_bridge.functions import tables, wide
-from torch_bridge.rotation import arithmetic, eager
+from torch_bridge.kernel import at_hand
+from torch_bridge.plain import arithmetic
 
 MOST = 32768  # rows that are kept; at 64 pairs 16 MiB in float32
 
@@ -34,7 +35,7 @@ class Tables:
     def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The tables of `rope_ref.tables` in the type that tensors of `dtype` are rotated in."""
         dtype = arithmetic(dtype)
-        if self.rope.axes is None and positions.dtype == torch.int64 and positions.numel() and in_memory(positions):
+        if self.rope.axes is None and positions.dtype == torch.int64 and positions.numel() and at_hand(positions):
             low, high = (int(end) for end in positions.aminmax())
             if 0 <= low and high < MOST:
                 both = torch.nn.functional.embedding(positions, self._first_rows(high + 1, dtype))
@@ -80,7 +81,3 @@ class Tables:
         exponent = xpos.power * ((positions.to(dtype)[..., None] - xpos.center) / xpos.scale_base)
         return rope.attention_scale * zeta**exponent
 
-
-def in_memory(positions: Tensor) -> bool:
-    """Whether numbers can be read here and now, rather than on another device or under a compiler."""
-    return eager() and type(positions) is Tensor and positions.is_cpu

@@ -16,7 +16,7 @@ from rope_ref.rope import Rope
 from torch_bridge.deferred import NAMES
 from torch_bridge.exact import Exact
 from torch_bridge.models import MODELS, NORMS, Call
-from torch_bridge.norm import rotate_qk_norm
+from torch_bridge.rotation import rotate_qk_norm
 
 PLACES = (0, 1, 2, 3, 5, 8, 13, 21, 100)
 

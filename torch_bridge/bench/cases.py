@@ -1,6 +1,6 @@
 """Tensors and tables to rotate, and whether a result is right."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +11,18 @@ from rope_ref.rope import Rope
 from rope_ref.rotation import tables
 from torch_bridge.bench.machine import memory
 from torch_bridge.bench.rows import LeftOut, Wrong
-from torch_bridge.rotation import arithmetic, plain
+from torch_bridge.plain import arithmetic, plain
 
 DTYPES = ("float32", "bfloat16", "float16")
 START = 100  # the position of the first token: at 0 a rotation does nothing, and a wrong one would be right
 PART = 4096  # tokens that are checked at once
 COPIES = 8  # of the tensors of a case that are there at once, those of the eager formula among them
+
+
+def array(t: Tensor) -> Any:
+    """The memory of a CPU tensor as the kernels take it: bfloat16 as uint16."""
+    t = t.detach()
+    return t.view(torch.uint16).numpy() if t.dtype == torch.bfloat16 else t.numpy()
 
 
 class Case(NamedTuple):

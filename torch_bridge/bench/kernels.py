@@ -10,11 +10,10 @@ from torch import Tensor
 import numba_kernels as nk
 from rope_ref.pairing import PAIRINGS
 from torch_bridge import rotate, rotate_qk
-from torch_bridge.bench.cases import DTYPES, Case, check
+from torch_bridge.bench.cases import DTYPES, Case, array, check
 from torch_bridge.bench.formulas import hugging_face
 from torch_bridge.bench.rows import Job, Row, Section
 from torch_bridge.bench.timing import Effort, Figure, Times, figure, in_turn
-from torch_bridge.rotation import array
 
 TOKENS = (1, 16, 512, 4096, 32768)
 VARIED_TOKENS = (512, 4096)

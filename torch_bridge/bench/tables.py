@@ -11,10 +11,9 @@ from torch import Tensor
 import numba_kernels as nk
 from rope_ref.rotation import tables
 from rope_ref.variants import xpos
-from torch_bridge.bench.cases import DTYPES, START, Case, close, rotated, roundings
+from torch_bridge.bench.cases import DTYPES, START, Case, array, close, rotated, roundings
 from torch_bridge.bench.rows import Job, Row, Section
 from torch_bridge.bench.timing import Effort, figure, in_turn
-from torch_bridge.rotation import array
 
 TOKENS = (512, 4096)
 BATCH = 2

@@ -1,0 +1,24 @@
+"""How large the caches of this machine are, by which the loops are laid out: sizes that are read, not tuned."""
+
+from pathlib import Path
+
+FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux
+USUAL = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}  # where the system does not say
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def caches(folder: Path = FOLDER) -> dict[str, int]:
+    """Bytes of each cache of data that the first core has, its own or shared: {"L1": 32768, ...}.
+
+    >>> caches(Path("nowhere")) == USUAL
+    True
+    """
+    found = {}
+    for cache in sorted(folder.glob("index*")):
+        try:
+            level, kind, size = ((cache / name).read_text().strip() for name in ("level", "type", "size"))
+            if kind != "Instruction":
+                found[f"L{level}"] = int(size.rstrip("KMG")) * UNITS.get(size[-1], 1)
+        except (OSError, ValueError):
+            continue
+    return USUAL | found

@@ -1,0 +1,208 @@
+"""Tensors in this machine's memory, from their addresses to the loops of numba_kernels.
+
+What was checked once is known again by its shapes and strides. Each call looks at what may have changed since: that
+storage is there as far as sizes and strides reach, and that what is written is not read as something else.
+"""
+
+import ctypes
+import math
+import mmap
+from itertools import combinations
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+from torch.overrides import has_torch_function
+
+from numba_kernels import layout, plan, threads
+from torch_bridge.doors import watched
+from torch_bridge.plain import check
+
+KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+MOST = 4096  # shapes that are known at once
+HUGE = 1 << 22  # bytes of a result from which its memory is asked for in large pages
+LIBC = ctypes.CDLL(None) if hasattr(mmap, "MADV_HUGEPAGE") else None  # Linux
+
+ORDINARY = {Tensor, torch.nn.Parameter}
+
+compiling, tracing, grad_enabled = torch.compiler.is_compiling, torch.jit.is_tracing, torch.is_grad_enabled
+Ints = tuple[int, ...]
+
+
+def allowed() -> int:
+    """How many threads both torch and Numba were told to use; Numba starts its own when it is asked."""
+    told: int = torch.get_num_threads()
+    return told if told == 1 else min(told, numba.get_num_threads())
+
+
+threads.allowed = allowed
+
+
+def at_hand(*tensors: Tensor) -> bool:
+    """Whether these are numbers in memory, and nothing but gradients is to be recorded: all an operator would add."""
+    if compiling() or has_torch_function(tensors) or watched() or tracing():
+        return False
+    for t in tensors:
+        if type(t) not in ORDINARY or not t.is_cpu or t.layout is not torch.strided or t.is_neg():
+            return False
+    return True
+
+
+def takes_kernel(x: Tensor) -> bool:
+    """Whether x is memory that a kernel may read, rather than a compiler's or a transform's stand-in for it."""
+    return at_hand(x) and x.dtype in KINDS
+
+
+def needs_gradient(*tensors: Tensor) -> bool:
+    if grad_enabled():
+        for t in tensors:
+            if t.requires_grad:
+                return True
+    return False
+
+
+Named = tuple[tuple[str, Tensor], ...]  # tensors and what the caller calls them
+
+
+def turned(
+    tensors: Named, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False,
+    weights: tuple[Tensor, ...] = (), epsilon: float = 0.0,
+) -> list[Tensor]:  # fmt: skip
+    """Each of the tensors turned, in a new one; with weights (head_dim,), one for each, normalised before."""
+    weights = tuple([weight.detach().to(cos.dtype).contiguous() for weight in weights])
+    places = [address("weight", weight, weight.nbytes) for weight in weights] or [0, 0]
+    try:
+        calls, cos_at, sin_at, _ = ready(tensors, cos, sin, pairing, start, inverse, False, bool(weights))
+    except Scattered:
+        tensors = tuple((name, dense(x)) for name, x in tensors)
+        return turned(tensors, cos.contiguous(), sin.contiguous(), pairing, start, inverse, weights, epsilon)
+    results = []
+    for (_, x), (loops, at, _), weight in zip(tensors, calls, places):  # noqa: B905
+        out = empty_like(x)
+        if loops.size:
+            loops(at, out.data_ptr(), cos_at, sin_at, 0, weight, epsilon)
+        results.append(out)
+    return results
+
+
+def turn(
+    tensors: Named, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> None:
+    """Turn each of the tensors where it is, once it is sure that all can be."""
+    try:
+        calls, cos_at, sin_at, table = ready(tensors, cos, sin, pairing, start, inverse, True, False)
+    except Scattered:
+        for (name, x), (other, t) in combinations(tensors, 2):
+            check_apart(name, x, other, t)
+        for (_, x), y in zip(tensors, turned(tensors, cos, sin, pairing, start, inverse), strict=True):
+            x.copy_(y)
+        return
+    spans = [(name, x, at, at + reach) for (name, x), (_, at, reach) in zip(tensors, calls)]  # noqa: B905
+    spans += [("cos", cos, cos_at, cos_at + table), ("sin", sin, sin_at, sin_at + table)]
+    for i in range(len(tensors)):
+        name, x, begin, end = spans[i]
+        for other, t, first, last in spans[i + 1 :]:
+            if begin < last and first < end:
+                check_apart(name, x, other, t)
+    for (_, x), (loops, at, _) in zip(tensors, calls):  # noqa: B905
+        if loops.size:
+            loops(at, at, cos_at, sin_at)
+            increment_version([x] if not x.is_inference() else [])  # so that autograd sees that x has changed
+
+
+class Scattered(Exception):
+    """Channels do not lie side by side, or cos and sin lie in different ways."""
+
+
+KNOWN: dict[Any, dict[Any, tuple[threads.Loops, int, int]]] = {}  # by tables, then by x: what `learn` returns
+
+
+def ready(
+    tensors: Named, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool, in_place: bool, normed: bool
+) -> tuple[list[tuple[threads.Loops, int, int]], int, int, int]:
+    """For each of the tensors its loops, its address and its reach; the addresses of cos and sin, and their reach."""
+    key = (cos.shape, cos.stride(), cos.dtype, sin.shape, sin.stride(), sin.dtype,
+           pairing, start, type(start), inverse, in_place, normed)  # fmt: skip
+    forms = KNOWN.get(key)
+    if forms is None:
+        forms = KNOWN[key] = {}
+    calls, table = [], 0
+    for name, x in tensors:
+        known = forms.get((x.shape, x.stride(), x.dtype))
+        if known is None:
+            known = learn(name, x, cos, sin, pairing, start, inverse, in_place, normed)
+            if len(KNOWN) + len(forms) > MOST:
+                KNOWN.clear()
+            forms[x.shape, x.stride(), x.dtype] = known
+        loops, reach, table = known
+        calls.append((loops, address(name, x, reach), reach))
+    return calls, address("cos", cos, table), address("sin", sin, table), table
+
+
+def learn(
+    name: str, x: Tensor, cos: Tensor, sin: Tensor,
+    pairing: str, start: int, inverse: bool, in_place: bool, normed: bool,
+) -> tuple[threads.Loops, int, int]:  # fmt: skip
+    """The loops for tensors of these shapes, and how many bytes x and a table reach from their first number on."""
+    plan.options(pairing, start, inverse)
+    check(x, cos, sin, pairing, start, name)
+    shape, steps, table = tuple(x.shape), x.stride(), tuple(cos.shape)
+    if in_place and layout.writes_twice(1, shape, steps):
+        raise ValueError(f"{name} has strides {steps}; expected no element to be written twice")
+    if dense(x) is not x or dense(cos) is not cos or cos.stride() != sin.stride():
+        raise Scattered
+    out = steps if in_place else tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    loops = plan.make(
+        KINDS[x.dtype], pairing, start, inverse, in_place, False, normed, shape, steps, shape, out, table, table,
+        cos.stride(), None,
+    )  # fmt: skip
+    return loops, nbytes(x), nbytes(cos)
+
+
+def dense(t: Tensor) -> Tensor:
+    """t, or a copy whose channels lie side by side."""
+    return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
+
+
+def nbytes(t: Tensor) -> int:
+    """From the first number of a tensor to behind its last."""
+    if not t.numel():
+        return 0
+    return (sum(step * (n - 1) for n, step in zip(t.shape, t.stride(), strict=True)) + 1) * t.itemsize
+
+
+def address(name: str, t: Tensor, reach: int) -> int:
+    """Where the numbers of a tensor begin. Raises ValueError where its storage is gone, or too short."""
+    needed, found = t.storage_offset() * t.itemsize + reach, t.untyped_storage().nbytes()
+    if needed > found and reach:
+        raise ValueError(f"{name} reaches to byte {needed} of its storage, which has {found}: was it freed?")
+    return t.data_ptr()
+
+
+def check_apart(name: str, x: Tensor, other: str, t: Tensor) -> None:
+    """Raise ValueError where two tensors share a number."""
+    if layout.meet(np.asarray(Memory(x)), np.asarray(Memory(t))):
+        raise ValueError(f"{name} shares memory with {other}; expected it to lie apart")
+
+
+class Memory:
+    """Where the numbers of a tensor lie, as NumPy reads it: only to compare places. Nothing of the tensor is held."""
+
+    def __init__(self, t: Tensor) -> None:
+        self.__array_interface__ = {
+            "version": 3, "data": (t.data_ptr(), False), "typestr": f"|V{t.itemsize}", "shape": tuple(t.shape),
+            "strides": tuple(step * t.itemsize for step in t.stride()),
+        }  # fmt: skip
+
+
+def empty_like(x: Tensor) -> Tensor:
+    """Contiguous memory of x's shape, torch's own. New memory is mapped at a third of the cost in large pages."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    if LIBC is not None and out.nbytes >= HUGE:
+        first = -(-out.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        whole = out.data_ptr() + out.nbytes - first
+        LIBC.madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), mmap.MADV_HUGEPAGE)  # of no avail, no harm
+    return out
