@@ -3,7 +3,7 @@
 Compiled code takes addresses, and a plan (see ``plan``) that says where rows lie. What makes LLVM turn these
 loops into the vector code that one would write by hand:
 
-- the number of pairs is a constant, so that a row is unrolled whole
+- the number of pairs is a constant of the kernel, within its `prange`, so that a row is unrolled whole
 - x, out and the tables are one-dimensional arrays that begin with the lowest address, and places in them are unsigned:
   a signed index may be negative, and the test for that keeps a loop from being vectorised
 - within `prange` Numba lets LLVM assume that arrays do not overlap. In place, x and out are one array
@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import binding
-from numba import carray, config, prange, types
+from numba import carray, config, njit, prange, types
 from numba.extending import register_jitable
 
 from numba_kernels import arithmetic
+from numba_kernels.arithmetic import turn
 from numba_kernels.cache import compiled
 from numba_kernels.intrinsics import LINE, exchange, narrow_half, pointer, prefetch, stream, widen_half
 
@@ -82,15 +83,82 @@ if converts_float16():
     WIDEN["float16"], NARROW["float16"] = widen_float16, narrow_float16
 
 
+# Inlined before anything is compiled, so that what is constant in the kernel, or does not overlap, is so in these.
+
+
+@njit(inline="always")
+def turn_row(  # type: ignore[no-untyped-def]
+    source, row, target, to, cosines, sines, table, sign, count, step, gap, widen, narrow
+):
+    """Turn every pair of a row: channels step i and step i + gap by row `table` of the tables."""
+    for pair in range(count):
+        i = place(pair)
+        a, b = widen(source[row + step * i]), widen(source[row + step * i + gap])
+        a, b = turn(a, b, cosines[table + i], sines[table + i] * sign)
+        target[to + step * i], target[to + step * i + gap] = narrow(a), narrow(b)
+
+
+@njit(inline="always")
+def turn_normed_row(  # type: ignore[no-untyped-def]
+    source, row, target, to, cosines, sines, table, sign, count, step, gap, widen, narrow, scale, weights, first
+):
+    """The same of x scale weight, whose weights begin at `first`."""
+    for pair in range(count):
+        i = place(pair)
+        a = widen(source[row + step * i]) * scale * weights[first + step * i]
+        b = widen(source[row + step * i + gap]) * scale * weights[first + step * i + gap]
+        a, b = turn(a, b, cosines[table + i], sines[table + i] * sign)
+        target[to + step * i], target[to + step * i + gap] = narrow(a), narrow(b)
+
+
+@njit(inline="always")
+def squares(source, row, channels, sums, at, zero, widen):  # type: ignore[no-untyped-def]
+    """The sum of the squares of a row, in one order on every machine: sixteen sums, halved four times, and the rest.
+
+    sums, at   where the sixteen may be kept
+    """
+    for lane in range(PARTIAL):
+        total = zero
+        for group in range(channels // PARTIAL):
+            a = widen(source[row + place(group * PARTIAL + lane)])
+            total += a * a
+        sums[at + place(lane)] = total
+    for lane in range(8):
+        sums[at + place(lane)] += sums[at + place(8 + lane)]
+    for lane in range(4):
+        sums[at + place(lane)] += sums[at + place(4 + lane)]
+    for lane in range(2):
+        sums[at + place(lane)] += sums[at + place(2 + lane)]
+    total = sums[at] + sums[at + place(1)]
+    for channel in range(channels // PARTIAL * PARTIAL, channels):
+        a = widen(source[row + place(channel)])
+        total += a * a
+    return total
+
+
+@register_jitable
+def begin_of(p, unit):  # type: ignore[no-untyped-def]
+    """Where the rows of a unit begin: in x, in out, in the tables, among the numbers of their rows."""
+    x, out, table, index, rest = p[LOW_X], p[LOW_OUT], p[LOW_TABLE], p[LOW_INDEX], place(unit)
+    for axis in range(AXIS + STEPS, AXIS + STEPS * p[AXES], STEPS):
+        size = place(p[axis + SIZE])
+        i, rest = np.int64(rest % size), rest // size
+        x, out = x + i * p[axis + X], out + i * p[axis + OUT]
+        table, index = table + i * p[axis + TABLE], index + i * p[axis + INDEX]
+    return x, out, table, index
+
+
 @cache
 def kernel(form: Form, parallel: bool) -> Callable[..., bool]:
-    """The compiled loops: (plan, x, out, cos, sin, index, weight, epsilon, parts, lock) -> whether the rows
-    were turned.
+    """The compiled loops: (plan, x, out, cos, sin, index, weight, epsilon, parts, lock) -> whether rows were turned.
 
     Down to weight all are addresses; those of index and weight are only read where rows are gathered or normalised.
 
     parts   even shares of the rows, each for a thread; no number depends on how many there are
     lock    of a parallel kernel: a word that is 1 while one runs, when another turns nothing
+
+    A unit is all rows along the first axis of the plan, at one place of all others. Its rows come in blocks, whose
+    tables stay in a cache while the blocks of other units pass over them.
     """
     kind, interleaved, pairs, width, in_place, beyond, gathers, normed = form
     widen, narrow = WIDEN[kind], NARROW[kind]
@@ -111,76 +179,52 @@ def kernel(form: Form, parallel: bool) -> Callable[..., bool]:
         if parallel and exchange(lock, 1):
             return False
         for part in prange(parts):
-            count, channels = (pairs, width) if pairs else (p[PAIRS], p[WIDTH])  # here they stay constants
+            count, channels = (pairs, width) if pairs else (p[PAIRS], p[WIDTH])
             step, gap = (place(2), place(1)) if interleaved else (place(1), place(count))
             start, sign, run, block = place(p[START]), number(p[SIGN]), p[AXIS + SIZE], p[BLOCK]
-            sum_, scale_ = place(part * (PARTIAL + NORMED_BLOCK)), place(part * (PARTIAL + NORMED_BLOCK) + PARTIAL)
+            lanes, scales = place(part * (PARTIAL + NORMED_BLOCK)), place(part * (PARTIAL + NORMED_BLOCK) + PARTIAL)
             low, high = part * p[ROWS] // parts, (part + 1) * p[ROWS] // parts
             for first in range(0, run, block):
                 for unit in range(low // run, (high + run - 1) // run):
                     begin, end = max(first, low - unit * run), min(first + block, run, high - unit * run)
-                    rest, x_unit, out_unit = place(unit), p[LOW_X], p[LOW_OUT]
-                    table_unit, index_unit = p[LOW_TABLE], p[LOW_INDEX]
-                    for axis in range(AXIS + STEPS, AXIS + STEPS * p[AXES], STEPS):
-                        size = place(p[axis + SIZE])
-                        i, rest = np.int64(rest % size), rest // size
-                        x_unit, out_unit = x_unit + i * p[axis + X], out_unit + i * p[axis + OUT]
-                        table_unit, index_unit = table_unit + i * p[axis + TABLE], index_unit + i * p[axis + INDEX]
+                    x_unit, out_unit, table_unit, index_unit = begin_of(p, unit)
                     if normed:
                         for i in range(begin, end):
                             row = place(x_unit + i * p[AXIS + X])
                             if beyond:
-                                for k in range(0, channels, line):
-                                    prefetch(x + (np.int64(row) + k) * itemsize + AHEAD)
-                            for k in range(PARTIAL):
-                                column = number(0)
-                                for group in range(channels // PARTIAL):
-                                    a = widen(source[row + place(group * PARTIAL + k)])
-                                    column += a * a
-                                sums[sum_ + place(k)] = column
-                            for k in range(8):
-                                sums[sum_ + place(k)] += sums[sum_ + place(8 + k)]
-                            for k in range(4):
-                                sums[sum_ + place(k)] += sums[sum_ + place(4 + k)]
-                            for k in range(2):
-                                sums[sum_ + place(k)] += sums[sum_ + place(2 + k)]
-                            total = sums[sum_] + sums[sum_ + place(1)]
-                            for k in range(channels // PARTIAL * PARTIAL, channels):
-                                a = widen(source[row + place(k)])
-                                total += a * a
-                            sums[scale_ + place(i - begin)] = total
-                        for i in range(end - begin):
-                            mean = sums[scale_ + place(i)] / number(channels)
-                            sums[scale_ + place(i)] = number(1) / number(math.sqrt(mean + number(epsilon)))
+                                for channel in range(0, channels, line):
+                                    prefetch(x + (np.int64(row) + channel) * itemsize + AHEAD)
+                            total = squares(source, row, channels, sums, lanes, number(0), widen)
+                            sums[scales + place(i - begin)] = total
+                        for j in range(end - begin):
+                            mean = sums[scales + place(j)] / number(channels)
+                            sums[scales + place(j)] = number(1) / number(math.sqrt(mean + number(epsilon)))
                     for i in range(begin, end):
-                        row = place(x_unit + i * p[AXIS + X])
-                        to = row if in_place else place(part * channels if streams else out_unit + i * p[AXIS + OUT])
+                        row, away = place(x_unit + i * p[AXIS + X]), out_unit + i * p[AXIS + OUT]
+                        to = row if in_place else place(part * channels) if streams else place(away)
                         table = place(table_unit + i * p[AXIS + TABLE])
                         if gathers:
                             table = place(rows[place(index_unit + i * p[AXIS + INDEX])] * p[TABLE_STEP])
                         if beyond and not normed:
-                            for k in range(0, 2 * count, line):
-                                prefetch(x + (np.int64(row + start) + k) * itemsize + AHEAD)
-                        scale = sums[scale_ + place(i - begin)] if normed else number(1)
-                        for j in range(channels - 2 * count if normed or not in_place else 0):  # channels that pass
-                            k = place(j) if j < p[START] else place(j + 2 * count)
+                            for channel in range(0, 2 * count, line):
+                                prefetch(x + (np.int64(row + start) + channel) * itemsize + AHEAD)
+                        scale = sums[scales + place(i - begin)] if normed else number(1)
+                        for other in range(channels - 2 * count if normed or not in_place else 0):  # channels that pass
+                            at = place(other) if other < p[START] else place(other + 2 * count)
                             if normed:
-                                target[to + k] = narrow(widen(source[row + k]) * scale * weights[k])
+                                target[to + at] = narrow(widen(source[row + at]) * scale * weights[at])
                             else:
-                                target[to + k] = source[row + k]
-                        for pair in range(count):
-                            k = place(pair)
-                            i_a, i_b = start + step * k, start + step * k + gap
-                            a, b = widen(source[row + i_a]), widen(source[row + i_b])
-                            if normed:
-                                a, b = a * scale * weights[i_a], b * scale * weights[i_b]
-                            c, s = cosines[table + k], sines[table + k] * sign
-                            target[to + i_a] = narrow(a * c - b * s)
-                            target[to + i_b] = narrow(b * c + a * s)
+                                target[to + at] = source[row + at]
+                        if normed:
+                            turn_normed_row(source, row + start, target, to + start, cosines, sines, table, sign, count,
+                                            step, gap, widen, narrow, scale, weights, start)
+                        else:
+                            turn_row(source, row + start, target, to + start, cosines, sines, table, sign, count,
+                                     step, gap, widen, narrow)
                         if streams:
-                            to_ = out + (out_unit + i * p[AXIS + OUT]) * itemsize
-                            for k in range(0, channels, line):
-                                stream(to_ + k * itemsize, turned.ctypes.data + (part * channels + k) * itemsize)
+                            for channel in range(0, channels, line):
+                                here = turned.ctypes.data + (part * channels + channel) * itemsize
+                                stream(out + (away + channel) * itemsize, here)
         if parallel:
             exchange(lock, 0)
         return True

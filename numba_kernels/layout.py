@@ -107,8 +107,8 @@ def _rotated(
         given = np.asarray(positions)
         raise IndexError(f"positions span {given.min()} to {given.max()}; expected 0 to {len(cos) - 1}")
     if _is_dense(x) and _is_dense(result):
-        rest = (0 if array is None else array.ctypes.data for array in (index, weight))
-        loops(source, target, cos.ctypes.data, sin.ctypes.data, *rest, epsilon)
+        rows, weights = (0 if array is None else array.ctypes.data for array in (index, weight))
+        loops(source, target, cos.ctypes.data, sin.ctypes.data, rows, weights, epsilon)
     else:
         dense = _bits(x).copy().view(x.dtype)
         _rotated(dense, cos, sin, pairing, start, positions, dense, inverse, norm)

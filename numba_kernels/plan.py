@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from numba_kernels import cpu, machine, threads
+from numba_kernels.intrinsics import LINE
 
 PAIRINGS = ("half-split", "interleaved")
 CACHES = machine.caches()
@@ -36,13 +37,13 @@ def small(epsilon: Any) -> float:
 
 
 class Axis(NamedTuple):
-    """A leading axis of x: its size and its steps in numbers; a table or index step of 0 shares a row."""
+    """A leading axis of x: its size and its steps in numbers; a table or place step of 0 shares a row."""
 
     size: int
     x: int
     out: int
     table: int
-    index: int
+    place: int
 
 
 A = TypeVar("A", bound=Any)  # a tuple like Axis: a size, then steps, those of x first
@@ -72,7 +73,7 @@ def make(
     itemsize, wide = {"float64": (8, 8), "float32": (4, 4)}.get(kind, (2, 4))
     beyond = math.prod(shape) * itemsize >= CACHES["L3"] // 2
     if not in_place:  # whole lines are streamed
-        beyond &= aligned and not any(step * itemsize % cpu.LINE for step in (width, *(a.out for a in axes)))
+        beyond &= aligned and not any(step * itemsize % LINE for step in (width, *(a.out for a in axes)))
     fixed = pairs % 8 == 0 and pairs <= WIDEST
     form = cpu.Form(
         kind, pairing == "interleaved", pairs if fixed else 0, width if fixed else 0, in_place, beyond,
@@ -86,9 +87,9 @@ def make(
         words[place] = sum(max(0, -axis[own]) * (axis.size - 1) for axis in axes)  # below the first number
     # tables that stay in a cache while other axes pass over them: the first, or the second where x fits in none
     room = CACHES["L2"] // 2 if beyond else CACHES["L1"] // 3
-    block = room // max(1, 2 * wide * pairs) if run.table or run.index else run.size
+    block = room // max(1, 2 * wide * pairs) if run.table or run.place else run.size
     words[cpu.BLOCK] = max(1, min(block, run.size, cpu.NORMED_BLOCK if normed else run.size))
-    words[cpu.AXIS :] = np.ravel(axes or [run])
+    words[cpu.AXIS :] = np.array(axes or [run]).ravel()
     return threads.Loops(form, words, math.prod(shape))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.overrides import has_torch_function
 
 from numba_kernels import layout, plan, threads
@@ -28,7 +29,7 @@ LIBC = ctypes.CDLL(None) if hasattr(mmap, "MADV_HUGEPAGE") else None  # Linux
 
 ORDINARY = {Tensor, torch.nn.Parameter}
 
-compiling, tracing, grad_enabled = torch.compiler.is_compiling, torch.jit.is_tracing, torch.is_grad_enabled
+compiling, grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
 Ints = tuple[int, ...]
 
 
@@ -43,7 +44,7 @@ threads.allowed = allowed
 
 def at_hand(*tensors: Tensor) -> bool:
     """Whether these are numbers in memory, and nothing but gradients is to be recorded: all an operator would add."""
-    if compiling() or has_torch_function(tensors) or watched() or tracing():
+    if compiling() or has_torch_function(tensors) or watched() or is_tracing():
         return False
     for t in tensors:
         if type(t) not in ORDINARY or not t.is_cpu or t.layout is not torch.strided or t.is_neg():

@@ -6,9 +6,10 @@
     rotate_backward       gradients of cos and sin; that of x is `rotate` with the other `inverse`
     rotate_qk, rotate_qk_norm  the first and the third for query and key
 
-Each of the first three looks for gradients and transforms, and leaves the numbers to a kernel (`rotate_kernel`,
-`rotate_kernel_`, `normalise_and_rotate_kernel`), an operator that has neither. The CPU and CUDA have kernels, every other device the same in plain torch. Tables have
-the type of the arithmetic: float64 for float64, float32 for all others. All results are contiguous.
+Each of the first three looks for gradients and transforms, and leaves the numbers to a kernel of its own
+(`rotate_kernel`, `rotate_kernel_`, `normalise_and_rotate_kernel`), an operator that knows of neither. The CPU and CUDA
+have kernels, every other device the same in plain torch. Tables have the type of the arithmetic: float64 for float64,
+float32 for all others. All results are contiguous.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,8 @@ SCHEMAS = {
     "rotate_": f"(Tensor(a!) x, {TABLES}, {FORM}) -> ()",
     "normalise_and_rotate": f"(Tensor x, Tensor weight, {TABLES}, float epsilon, str pairing, int start=0) -> Tensor",
 }
-KERNELS = {"rotate": "rotate_kernel", "rotate_": "rotate_kernel_", "normalise_and_rotate": "normalise_and_rotate_kernel"}
+KERNELS = {"rotate": "rotate_kernel", "rotate_": "rotate_kernel_"}
+KERNELS["normalise_and_rotate"] = "normalise_and_rotate_kernel"
 for name, schema in SCHEMAS.items():
     for operator in (name, KERNELS[name]):
         LIBRARY.define(operator + schema, tags=torch.Tag.pt2_compliant_tag)
@@ -198,6 +200,6 @@ for name, cpu, composite, fake, autograd in (
 for name, cuda in (("rotate", on_cuda), ("rotate_", on_cuda_)):
     for operator in (name, KERNELS[name]):
         LIBRARY.impl(operator, cuda, "CUDA")
-for name, composite in (("rotate_backward", backward), ("rotate_qk", each), ("rotate_qk_norm", each_norm)):
-    LIBRARY.impl(name, composite, "CompositeImplicitAutograd")
+for name, parts in (("rotate_backward", backward), ("rotate_qk", each), ("rotate_qk_norm", each_norm)):
+    LIBRARY.impl(name, parts, "CompositeImplicitAutograd")
 rules.when_imported("torch.distributed.tensor", rules.register)
