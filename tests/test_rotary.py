@@ -13,6 +13,7 @@ import rope_ref as rr
 from rope_ref.conformance import check
 from rope_ref.exactness import UNIT, budget
 from torch_bridge.rotary import LAYOUTS, Rotary
+from torch_bridge.tables import shared
 
 ROPES = {
     "default": rr.variants.default(16),
@@ -252,3 +253,32 @@ def test_bad_input():
         Rotary(ROPES["axes"])(q, k, places(ROPES["axes"], 5))
     with pytest.raises(ValueError, match="expected 16 channels and 4 heads"):
         Rotary(ROPES["heads"])(q, k, places(ROPES["heads"], 6))
+
+
+def test_tables_are_made_once_and_never_stale():
+    """Those of equal numbers serve again, in any module of an equal Rope; those of other numbers never do."""
+    first, second = Rotary(rr.Rope(8)), Rotary(rr.Rope(8))
+    q, k, positions = torch.randn(2, 3, 4, 8), torch.randn(2, 1, 4, 8), torch.tensor([5, 9, 2, 70])
+    expected = first(q, k, positions)
+    again = second(q, k, positions.clone())
+    assert all(map(torch.equal, again, expected))
+    positions[1] = 4  # the same tensor, other numbers
+    for change in (dict(), dict(offset=3), dict(layout="bshd", positions=positions[:3])):
+        call = {"positions": positions} | change
+        turned = first(q, q, **call)
+        shared.cache_clear()
+        assert all(map(torch.equal, turned, Rotary(rr.Rope(8))(q, q, **call)))
+    assert torch.equal(first(q, k, offset=1)[0], first(q, k, torch.arange(1, 5))[0])
+    assert torch.equal(first(q, k)[0], first(q, k, torch.arange(4.0))[0])
+
+
+def test_tables_that_were_made_in_inference_mode_serve_training():
+    rotary, q = Rotary(rr.Rope(8, theta=77.0)), torch.randn(1, 1, 4, 8)
+    with torch.inference_mode():
+        expected = rotary(q, q, offset=2)[0].clone()
+        rotary(q, q, torch.arange(2, 6))
+    for call in (dict(offset=2), dict(positions=torch.arange(2, 6))):
+        leaf = q.clone().requires_grad_()
+        turned = rotary(leaf, leaf, **call)[0]
+        turned.sum().backward()
+        assert torch.equal(turned, expected) and leaf.grad is not None

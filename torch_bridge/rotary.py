@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from rope_ref.rope import Rope
+from torch_bridge import kernel
 from torch_bridge.functions import tables, wide
-from torch_bridge.kernel import at_hand
-from torch_bridge.rotation import rotate
-from torch_bridge.tables import Tables
+from torch_bridge.kernel import KINDS, at_hand, needs_gradient
+from torch_bridge.rotation import rotate, turned
+from torch_bridge.tables import shared
 
 LAYOUTS = ("bhsd", "bshd", "thd")  # b batch, h heads, s seq, t tokens of all sequences end to end, d head_dim
 Pair = tuple[Tensor, Tensor]
@@ -31,8 +32,8 @@ class Rotary(nn.Module):
         if not isinstance(rope, Rope):
             raise TypeError(f"rope is a {type(rope).__name__}; expected a Rope")
         self.rope = rope
-        self._queries = Tables(rope)
-        self._keys = self._queries if rope.xpos is None else Tables(rope.keys)
+        self._queries = shared(rope)
+        self._keys = self._queries if rope.xpos is None else shared(rope.keys)
 
     def extra_repr(self) -> str:
         return repr(self.rope)
@@ -59,6 +60,30 @@ class Rotary(nn.Module):
 
         Raises ValueError for what does not fit together, TypeError for q or k that are not floating point.
         """
+        numbers = (q, k) if positions is None else (q, k, positions)
+        kept = type(offset) is int and cu_seqlens is None and at_hand(*numbers) and not numbers[-1].requires_grad
+        key = (layout, q.shape, k.shape, q.dtype, k.dtype, offset) if kept else None
+        made = self._queries.last(key, positions) if kept else None
+        if made is None and kept:
+            with torch.inference_mode(False):  # else they could not serve training later
+                made = self._made(q, k, positions, layout, offset, cu_seqlens)
+                self._queries.keep(key, positions, made)
+        of_q, of_k = made or self._made(q, k, positions, layout, offset, cu_seqlens)
+        pairing, start = self.rope.pairing, self.rope.start
+        if of_q is of_k:
+            tensors = (("q", q), ("k", k))
+            if kept and q.dtype in KINDS and not needs_gradient(q, k):
+                q, k = kernel.turned(tensors, *of_q, pairing, start)
+            else:
+                q, k = turned(tensors, *of_q, pairing, start, False)
+            return q, k
+        return rotate(q, *of_q, pairing=pairing, start=start), rotate(k, *of_k, pairing=pairing, start=start)
+
+    def _made(
+        self, q: Tensor, k: Tensor, positions: Tensor | None, layout: str, offset: int | Tensor,
+        cu_seqlens: Tensor | None,
+    ) -> tuple[Pair, Pair]:  # fmt: skip
+        """The tables of q and of k, the same ones where they turn alike, once it is sure that all fits."""
         check(layout, q=q, k=k)
         if q.device != k.device or q.dtype != k.dtype:
             both = f"{q.dtype} on {q.device} and {k.dtype} on {k.device}"
@@ -68,7 +93,10 @@ class Rotary(nn.Module):
             shapes = f"{tuple(q.shape)} and {tuple(k.shape)}"
             raise ValueError(f"q and k have shapes {shapes} as {layout}; expected to differ in heads alone")
         places = self._positions(q, positions, layout, offset, cu_seqlens)
-        return self._turn(q, places, self._queries, layout), self._turn(k, places, self._keys, layout)
+        for x in (q, k):
+            check_heads(x, self.rope, layout)
+        of_q = placed(self._queries(places, q.dtype), self.rope, layout)
+        return of_q, of_q if self._keys is self._queries else placed(self._keys(places, k.dtype), self.rope, layout)
 
     def rotate_cached_keys(
         self,
@@ -95,14 +123,15 @@ class Rotary(nn.Module):
         """
         check(layout, keys=keys)
         old = self._keys
-        new = old if rope is None else Tables(rope.keys)
+        new = old if rope is None else shared(rope.keys)
         if shape(new.rope) != shape(old.rope):
             raise ValueError(f"rope turns channels {shape(new.rope)}; expected {shape(old.rope)}, as {self.rope!r}")
         before = self._positions(keys, positions, layout, 0, None)
         after = before + distance
         angle = new.angles(after) - old.angles(before)
-        turned = tables(angle, keys.dtype, new.magnitude(after) / old.magnitude(before))
-        return place(keys, turned, self.rope, layout)
+        by = tables(angle, keys.dtype, new.magnitude(after) / old.magnitude(before))
+        check_heads(keys, self.rope, layout)
+        return rotate(keys, *placed(by, self.rope, layout), pairing=self.rope.pairing, start=self.rope.start)
 
     def _positions(
         self, x: Tensor, positions: Tensor | None, layout: str, offset: int | Tensor, cu_seqlens: Tensor | None
@@ -144,20 +173,18 @@ class Rotary(nn.Module):
             offset = offset.reshape(-1, *(1,) * (1 if rope.axes is None else 2))
         return positions + offset
 
-    def _turn(self, x: Tensor, positions: Tensor, made: Tables, layout: str) -> Tensor:
-        return place(x, made(positions, x.dtype), self.rope, layout)
 
-
-def place(x: Tensor, pair: Pair, rope: Rope, layout: str) -> Tensor:
-    """Turn x by tables ((batch,) (heads,) seq, pairs) whose axes are put where x has them."""
+def check_heads(x: Tensor, rope: Rope, layout: str) -> None:
     heads = x.shape[layout.index("h")]
     if x.shape[-1] != rope.head_dim or (rope.heads is not None and rope.heads != heads):
         expected = f"{rope.head_dim} channels" + ("" if rope.heads is None else f" and {rope.heads} heads")
         raise ValueError(f"q or k has shape {tuple(x.shape)} as {layout}; expected {expected}")
+
+
+def placed(pair: Pair, rope: Rope, layout: str) -> Pair:
+    """Tables ((batch,) (heads,) seq, pairs) with their axes where a tensor of this layout has them."""
     cos, sin = (t if rope.heads is not None else t.unsqueeze(-3) for t in pair)
-    if layout != "bhsd":
-        cos, sin = cos.transpose(-2, -3), sin.transpose(-2, -3)
-    return rotate(x, cos, sin, pairing=rope.pairing, start=rope.start)
+    return (cos, sin) if layout == "bhsd" else (cos.transpose(-2, -3), sin.transpose(-2, -3))
 
 
 def check(layout: str, **tensors: Tensor) -> None:

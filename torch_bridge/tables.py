@@ -1,5 +1,6 @@
 """cos and sin of a Rope at any positions, for torch: angles in float64, one rounding to a table."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,9 +29,10 @@ class Tables:
         self.rope = rope
         self._omega = torch.from_numpy(rope.omega.copy())
         self._rows: dict[torch.dtype, Tensor] = {}
+        self._last: tuple[Any, Tensor | None, Any] = (None, None, None)  # a key, positions, and what was made of them
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": {}}  # rows are cheaper to make than to copy or store
+    def __reduce__(self) -> Any:
+        return shared, (self.rope,)  # rows are cheaper to make than to copy or store
 
     def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The tables of `rope_ref.tables` in the type that tensors of `dtype` are rotated in."""
@@ -42,6 +44,19 @@ class Tables:
                 cos, sin = both.chunk(2, -1)
                 return cos, sin
         return tables(self.angles(positions), dtype, self.magnitude(positions))
+
+    def last(self, key: Any, positions: Tensor | None) -> Any:
+        """What was kept last, if that was under an equal key for positions with equal numbers; else None."""
+        kept, places, made = self._last
+        if kept != key:
+            return None
+        if positions is None or places is None:
+            return made if positions is places else None
+        return made if positions.dtype == places.dtype and torch.equal(positions, places) else None
+
+    def keep(self, key: Any, positions: Tensor | None, made: Any) -> None:
+        """Keep something for `last`, which every module of an equal Rope asks."""
+        self._last = (key, None if positions is None else positions.clone(), made)
 
     def _first_rows(self, rows: int, dtype: torch.dtype) -> Tensor:
         """At least `rows` rows of cos and sin, side by side, from position 0 on."""
@@ -81,3 +96,8 @@ class Tables:
         exponent = xpos.power * ((positions.to(dtype)[..., None] - xpos.center) / xpos.scale_base)
         return rope.attention_scale * zeta**exponent
 
+
+@lru_cache(maxsize=64)
+def shared(rope: Rope) -> Tables:
+    """The tables of all modules of an equal Rope."""
+    return Tables(rope)
