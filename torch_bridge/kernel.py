@@ -96,8 +96,7 @@ def turn(
     try:
         calls, cos_at, sin_at, table = ready(tensors, cos, sin, pairing, start, inverse, True, False)
     except Scattered:
-        for (name, x), (other, t) in combinations(tensors, 2):
-            check_apart(name, x, other, t)
+        check_in_place(tensors)
         for (_, x), y in zip(tensors, turned(tensors, cos, sin, pairing, start, inverse), strict=True):
             x.copy_(y)
         return
@@ -151,8 +150,8 @@ def learn(
     plan.options(pairing, start, inverse)
     check(x, cos, sin, pairing, start, name)
     shape, steps, table = tuple(x.shape), x.stride(), tuple(cos.shape)
-    if in_place and layout.writes_twice(1, shape, steps):
-        raise ValueError(f"{name} has strides {steps}; expected no element to be written twice")
+    if in_place:
+        check_in_place(((name, x),))
     if dense(x) is not x or dense(cos) is not cos or cos.stride() != sin.stride():
         raise Scattered
     out = steps if in_place else tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -181,6 +180,15 @@ def address(name: str, t: Tensor, reach: int) -> int:
     if needed > found and reach:
         raise ValueError(f"{name} reaches to byte {needed} of its storage, which has {found}: was it freed?")
     return t.data_ptr()
+
+
+def check_in_place(tensors: Named) -> None:
+    """Raise ValueError unless each of the tensors can be written, and none of them is another's memory."""
+    for name, x in tensors:
+        if layout.writes_twice(1, tuple(x.shape), x.stride()):
+            raise ValueError(f"{name} has strides {x.stride()}; expected no element to be written twice")
+    for (name, x), (other, t) in combinations(tensors, 2):
+        check_apart(name, x, other, t)
 
 
 def check_apart(name: str, x: Tensor, other: str, t: Tensor) -> None:

@@ -71,11 +71,11 @@ class Rotary(nn.Module):
         of_q, of_k = made or self._made(q, k, positions, layout, offset, cu_seqlens)
         pairing, start = self.rope.pairing, self.rope.start
         if of_q is of_k:
-            tensors = (("q", q), ("k", k))
+            tensors, (cos, sin) = (("q", q), ("k", k)), of_q
             if kept and q.dtype in KINDS and not needs_gradient(q, k):
-                q, k = kernel.turned(tensors, *of_q, pairing, start)
+                q, k = kernel.turned(tensors, cos, sin, pairing, start)
             else:
-                q, k = turned(tensors, *of_q, pairing, start, False)
+                q, k = turned(tensors, cos, sin, pairing, start, False)
             return q, k
         return rotate(q, *of_q, pairing=pairing, start=start), rotate(k, *of_k, pairing=pairing, start=start)
 

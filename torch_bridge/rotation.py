@@ -102,11 +102,13 @@ def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]
 def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
     """In place, all or none."""
     every = (*[x for _, x in tensors], cos, sin)
-    direct = at_hand(*every) and every[0].dtype in KINDS and not needs_gradient(*every)
+    here = at_hand(*every)
     cos, sin = in_arithmetic(tensors, cos, sin)
-    if direct:
+    if here and every[0].dtype in KINDS and not needs_gradient(*every):
         return kernel.turn(tensors, cos, sin, *form)
     check_all(tensors, cos, sin, *form[:2])
+    if here:
+        kernel.check_in_place(tensors)
     for _, x in tensors:
         operators.rotate_(x, cos, sin, *form)
 
