@@ -1,7 +1,9 @@
-"""The CUDA kernels where there is no GPU: on the simulator in a process of its own, and compiled without being run."""
+"""The CUDA kernels on the simulator in a process of its own, and compiled without being run. On a GPU: test_gpu."""
 
+import ctypes
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -69,11 +71,67 @@ def test_the_code_for_a_gpu(number, monkeypatch):
         kernel.compiled.__wrapped__(form).py_func, given, cc=capability, output="ptx", device=False, abi="numba"
     )
     assert f".target sm_{capability[0]}{capability[1]}" in code
+    taken = re.findall(r"\.param \.(\w+) \S+_param_\d+,?$", code, re.MULTILINE)
+    assert taken == ["u64"] * count + ["f64"]  # as `launch` packs them
     assert "fma" not in code and "mul.rn.f" in code
     assert ".local" not in code
     moved = {op for op in re.findall(r"(?:ld|st)\.global\.(\S+)", code)}
     moved -= {"s32", "b32", "u64", "b64"} if form.place else set()  # positions
     assert moved and moved <= (WIDE if form.lanes > 1 else {"f32", "b32", "u32"})
+
+
+@installed
+def test_numbers_are_handed_over_as_one_block(monkeypatch):
+    """What the driver is told, with nothing behind it."""
+    from numba_kernels.cuda import launch, plan
+
+    side = plan.Side((5, 64), (256, 4), (5, 64), (256, 4))
+    table = plan.Table("float32", (5, 32), (5, 32), (128, 4), (128, 4))
+    found = plan.make("float32", (side,), "half-split", 0, True, False, table, None, None, (0, 0, 0))
+    told, stack, errors = [], [], {"success": "CUDA_SUCCESS", "none": "CUDA_ERROR_INVALID_CONTEXT"}
+    kinds = {name: type("Error", (), {"name": name}) for name in errors.values()}
+
+    class Driver:
+        CUresult = type("CUresult", (), kinds)
+        current = None
+
+        def cuCtxGetDevice():
+            return (kinds["CUDA_ERROR_INVALID_CONTEXT"] if Driver.current is None else Driver.CUresult.CUDA_SUCCESS,
+                    Driver.current)  # fmt: skip
+
+        def cuCtxPushCurrent(context):
+            stack.append(("push", context))
+            return (Driver.CUresult.CUDA_SUCCESS,)
+
+        def cuCtxPopCurrent():
+            stack.append("pop")
+
+        def cuLaunchKernel(function, *form):
+            (*form, extra) = form
+            pointer, block, size, length, end = (ctypes.c_uint64 * 5).from_address(extra)
+            bytes_ = ctypes.string_at(block, ctypes.c_size_t.from_address(length).value)
+            told.append((function, form, struct.unpack(f"{len(bytes_) // 8 - 1}qd", bytes_)))
+            assert (pointer, size, end) == (1, 2, 0)
+            return (Driver.answer,)
+
+        answer = CUresult.CUDA_SUCCESS
+
+    monkeypatch.setattr(launch, "driver", Driver)
+    monkeypatch.setattr(launch, "entry", lambda form, count, device: (form, count, device))
+    monkeypatch.setattr(launch, "context", lambda device: f"context {device}")
+    addresses = [2**47 + 256 * i for i in range(len(found.slots))]
+    for Driver.current, stream in ((None, launch.DEFAULT), (0, 77), (1, 77)):
+        launch.run(found, addresses, 1e-6, 1, stream)
+    wanted = list(found.numbers)
+    for slot, address in zip(found.slots, addresses, strict=True):
+        wanted[slot] = address
+    assert [t[2] for t in told] == [(*wanted, 1e-6)] * 3 and -1 in wanted
+    assert all(t[0] == (found.form, len(wanted), 1) for t in told)
+    assert [t[1] for t in told] == [[found.blocks, 1, 1, *found.threads, 1, 0, s, 0] for s in (0, 77, 77)]
+    assert stack == [("push", "context 1"), "pop"] * 2
+    Driver.answer = kinds["CUDA_ERROR_INVALID_CONTEXT"]
+    with pytest.raises(RuntimeError, match="the rotation could not be started: CUDA_ERROR_INVALID_CONTEXT"):
+        launch.run(found, addresses, 1e-6, 1, 7)
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
