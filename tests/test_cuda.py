@@ -36,20 +36,24 @@ def test_on_the_simulator(chosen):
 
 
 WIDE = {"v4.u32", "v4.b32", "v4.f32", "v2.f64", "v2.b64"}  # 16 bytes
+MOVES = {16: WIDE, 8: {"u64", "b64", "f64", "v2.f32", "v2.u32", "v2.b32"}, 4: {"u32", "b32", "f32"}, 2: {"u16", "b16"}}
 
 
 def forms():
     from numba_kernels.cuda.kernel import Form
 
-    for kind, lanes in (("float64", 2), ("float32", 4), ("float16", 8), ("bfloat16", 8)):
+    usual = dict(weight=None, place=None, interleaved=False, axes=1, both=False, rest=False, once=True, far=False)
+    for kind, size in (("float64", 8), ("float32", 4), ("float16", 2), ("bfloat16", 2)):
         table = "float64" if kind == "float64" else "float32"
-        yield (9, 0), Form(kind, table, None, None, kind == "float32", lanes, 1, False)
-    yield (7, 5), Form("bfloat16", "float32", "bfloat16", "int32", False, 8, 2, True)
-    yield (10, 0), Form("float16", "bfloat16", "float32", "int64", True, 8, 1, True)
-    yield (9, 0), Form("float32", "float32", None, None, False, 1, 0, False)
+        for lanes in (16 // size, 8 // size, 1):
+            for interleaved in (False, True):
+                yield (9, 0), Form(**usual | dict(kind=kind, table=table, lanes=lanes, interleaved=interleaved))
+    yield (7, 5), Form("bfloat16", "float32", "bfloat16", "int32", False, 8, 2, True, True, True, False)
+    yield (10, 0), Form("float16", "bfloat16", "float32", "int64", True, 8, 1, True, False, True, False)
+    yield (9, 0), Form("float32", "float32", None, "uint8", False, 4, 3, True, True, False, True)
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(27))
 @installed
 def test_the_code_for_a_gpu(number, monkeypatch):
     """Vectors are 16 bytes wide and stay in registers; no product is fused with a sum, so every bit is the CPU's."""
@@ -74,10 +78,13 @@ def test_the_code_for_a_gpu(number, monkeypatch):
     taken = re.findall(r"\.param \.(\w+) \S+_param_\d+,?$", code, re.MULTILINE)
     assert taken == ["u64"] * count + ["f64"]  # as `launch` packs them
     assert "fma" not in code and "mul.rn.f" in code
+    assert "cvt.rn.f16.f32" in code and "and.b32" not in code if form.kind == "float16" and not form.place else True
     assert ".local" not in code
     moved = {op for op in re.findall(r"(?:ld|st)\.global\.(\S+)", code)}
-    moved -= {"s32", "b32", "u64", "b64"} if form.place else set()  # positions
-    assert moved and moved <= (WIDE if form.lanes > 1 else {"f32", "b32", "u32"})
+    moved -= {"s32", "b32", "u64", "b64", "u8", "b8"} if form.place else set()  # positions
+    size = np.dtype(arithmetic.STORED[form.kind]).itemsize * form.lanes
+    tables = WIDE if np.dtype(arithmetic.STORED[form.table]).itemsize * form.lanes >= 16 else MOVES[size]
+    assert moved and moved <= MOVES[size] | (tables if form.lanes > 1 else {"f32", "b32", "u32"})
 
 
 @installed

@@ -28,3 +28,16 @@ def by_cuda(
     with torch.no_grad():  # gradients are the caller's, and no_grad lets kernels read what has some
         turned: Tensor = rotate(x, cos, sin, pairing=pairing, start=start, inverse=inverse, out=out)
     return turned
+
+
+def both_by_cuda(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Query and key, of one dtype and as many channels, in one launch."""
+    from numba_kernels.cuda import rotate_query_key
+
+    with torch.no_grad():
+        turned: tuple[Tensor, Tensor] = rotate_query_key(
+            query, key, cos, sin, pairing=pairing, start=start, inverse=inverse
+        )
+    return turned

@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 
 import numba_kernels as nk
 from torch_bridge import direct, rules
-from torch_bridge.cuda import by_cuda, installed
+from torch_bridge.cuda import both_by_cuda, by_cuda, installed
 from torch_bridge.plain import check, plain, split
 
 LIBRARY = torch.library.Library("rope_ref", "DEF")
@@ -121,7 +121,16 @@ def on_cuda_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, 
         raise ValueError(f"x cannot be rotated in place: {error}") from None
 
 
-def qk_on_cuda(query: Tensor, key: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
+def qk_on_cuda(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """In one launch where both are stored alike."""
+    form = (cos, sin, pairing, start, inverse)
+    check(query, *form[:4], "query")
+    check(key, *form[:4], "key")
+    alike = query.dtype == key.dtype and query.shape[-1] == key.shape[-1]
+    if alike and installed() and query.dtype in KERNEL_DTYPES:
+        return both_by_cuda(query, key, *form)
     return on_cuda(query, *form), on_cuda(key, *form)
 
 

@@ -17,6 +17,7 @@ Ints = tuple[int, ...]
 # Threads that keep any GPU of today busy; from twice as many on, each turns several rows by angles loaded once.
 # Neither number was tuned on a GPU.
 ENOUGH, MOST_ROWS = 1 << 18, 8
+VECTOR = 16  # bytes of x that a thread loads at once
 MOST_BLOCKS = 2**31 - 1  # that one launch may have
 
 
@@ -101,6 +102,7 @@ def make(
     form = k.Form(
         kind, table.dtype, weight.kind if weight else None, places.dtype if places else None,
         pairing == "interleaved", lanes, axes, len(sides) == 2,
+        rest > 0, units == along, total > 2**31 - 1 - k.BLOCK,
     )  # fmt: skip
     numbers = [0] * k.LAUNCH
     numbers[k.TABLE_ROWS], numbers[k.PAIRS], numbers[k.START] = table.cos[0], pairs, start
@@ -152,7 +154,7 @@ def _lanes(
     read |= _bits(table.cos, table.cos_steps) | _bits(table.sin, table.sin_steps)
     dense = all(side.x[-1] == side.out[-1] == size for side in sides)
     dense = dense and table.cos_steps[-1] == table.sin_steps[-1] == wide
-    lanes = WIDEST // size if dense and (weight is None or set(weight.steps) == {heavy}) else 1
+    lanes = VECTOR // size if dense and (weight is None or set(weight.steps) == {heavy}) else 1
     while lanes > 1 and (
         counts % lanes or moved % (lanes * size)
         or read % min(WIDEST, lanes * wide) or lows[2] % max(1, min(WIDEST, lanes * heavy))
