@@ -42,15 +42,15 @@ MOVES = {16: WIDE, 8: {"u64", "b64", "f64", "v2.f32", "v2.u32", "v2.b32"}, 4: {"
 def forms():
     from numba_kernels.cuda.kernel import Form
 
-    usual = dict(weight=None, place=None, interleaved=False, axes=1, both=False, rest=False, once=True, far=False)
+    usual = dict(weight=None, place=None, dense=True, axes=1, both=False, rest=False, once=True, far=False)
     for kind, size in (("float64", 8), ("float32", 4), ("float16", 2), ("bfloat16", 2)):
         table = "float64" if kind == "float64" else "float32"
         for lanes in (16 // size, 8 // size, 1):
             for interleaved in (False, True):
                 yield (9, 0), Form(**usual | dict(kind=kind, table=table, lanes=lanes, interleaved=interleaved))
-    yield (7, 5), Form("bfloat16", "float32", "bfloat16", "int32", False, 8, 2, True, True, True, False)
-    yield (10, 0), Form("float16", "bfloat16", "float32", "int64", True, 8, 1, True, False, True, False)
-    yield (9, 0), Form("float32", "float32", None, "uint8", False, 4, 3, True, True, False, True)
+    yield (7, 5), Form("bfloat16", "float32", "bfloat16", "int32", False, 8, True, 2, True, True, True, False)
+    yield (10, 0), Form("float16", "bfloat16", "float32", "int64", True, 8, True, 1, True, False, True, False)
+    yield (9, 0), Form("float32", "float32", None, "uint8", False, 1, False, 3, True, True, False, True)
 
 
 @pytest.mark.parametrize("number", range(27))

@@ -22,7 +22,6 @@ from numba_kernels.cuda.memory import SIMULATED, load, store
 X, OUT, WEIGHT, X_STEP, OUT_STEP, WEIGHT_STEP, ROWS, TIMES, EACH, X_TIMES, OUT_TIMES, SIDE = range(12)
 SIZE, X_AXIS, OUT_AXIS, COS_AXIS, SIN_AXIS, PLACE_AXIS, AXIS = range(7)
 
-AT_ONCE = 2  # rows that a thread has on their way
 BLOCK = 4 if SIMULATED else 256  # threads; each of the simulator's is a thread of Python
 
 
@@ -35,6 +34,7 @@ class Form(NamedTuple):
     place: str | None  # the dtype of positions, if rows are gathered
     interleaved: bool
     lanes: int  # pairs in a vector
+    dense: bool  # whether channels are next to each other everywhere, so that their steps are known
     axes: int  # leading axes, but the one whose rows a thread turns one after another
     both: bool  # queries and keys
     rest: bool  # whether channels that pass through are copied
@@ -56,14 +56,13 @@ def flat(block: int, size: int, thread: int) -> Any:
 def compiled(form: Form) -> Any:
     """The kernel of this form: it takes a plan and the epsilon of the normalisation."""
     lanes, axes, both, gathers, normed = form.lanes, form.axes, form.both, bool(form.place), bool(form.weight)
-    interleaved, rest, once, far, at_once = form.interleaved, form.rest, form.once, form.far, 1 if normed else AT_ONCE
+    interleaved, dense, rest, once, far = form.interleaved, form.dense, form.rest, form.once, form.far
     key, heavy = SIDE + AXIS * axes, form.weight or form.kind
     stored, widen, narrow = STORED[form.kind], WIDEN[form.kind], NARROW[form.kind]
     tabled, widen_table = STORED[form.table], WIDEN[form.table]
     weighed, widen_weight = STORED[heavy], WIDEN[heavy]
     placed, number = np.dtype(form.place or "int64").type, ARITHMETIC[form.kind]
     nan, zero, one = number(np.nan), number(0), number(1)
-    dense = lanes > 1  # then channels are next to each other everywhere, and their steps are known
     item, item_of_table, item_of_weight = (np.dtype(kind).itemsize for kind in (stored, tabled, weighed))
     # a unit's vectors lie behind each other: channels k and k + lanes of them pair, or 2k and 2k + 1
     two_lanes, wide, stride, apart = (2 * lanes, 2 * lanes, 2, 1) if interleaved else (2 * lanes, lanes, 1, lanes)
@@ -141,9 +140,8 @@ def compiled(form: Form) -> Any:
     def turn_unit(
         plan: Any, second: bool, unit: int, x: int, out: int, times: int, cos: Any, sin: Any, scale: Any
     ) -> None:
-        """A unit that turns, in all rows of a thread."""
-        vector, after = cuda.local.array(two_lanes, stored), cuda.local.array(two_lanes, stored)
-        weight = cuda.local.array(two_lanes, weighed)
+        """A unit that turns, in one row of a thread after another."""
+        vector, weight = cuda.local.array(two_lanes, stored), cuda.local.array(two_lanes, weighed)
         x_step, out_step = item if dense else of(plan, X_STEP, second), item if dense else of(plan, OUT_STEP, second)
         x_times, out_times = of(plan, X_TIMES, second), of(plan, OUT_TIMES, second)
         channel, behind = first_of(plan, unit), apart_by(plan)
@@ -154,19 +152,6 @@ def compiled(form: Form) -> Any:
             at = of(plan, WEIGHT, second) + channel * heavy_step
             load(at, weight, 0, lanes)
             load(at + behind * heavy_step, weight, lanes, lanes)
-        if at_once == 2:  # two rows, so that more of memory is on its way
-            while times > 1:
-                load(source, vector, 0, lanes)
-                load(source + x_behind, vector, lanes, lanes)
-                load(source + x_times, after, 0, lanes)
-                load(source + x_times + x_behind, after, lanes, lanes)
-                turn_vector(vector, cos, sin, scale, weight)
-                turn_vector(after, cos, sin, scale, weight)
-                store(target, vector, 0, lanes)
-                store(target + out_behind, vector, lanes, lanes)
-                store(target + out_times, after, 0, lanes)
-                store(target + out_times + out_behind, after, lanes, lanes)
-                source, target, times = source + 2 * x_times, target + 2 * out_times, times - 2
         while times > 0:
             load(source, vector, 0, lanes)
             load(source + x_behind, vector, lanes, lanes)
