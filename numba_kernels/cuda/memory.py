@@ -1,4 +1,4 @@
-"""Loads and stores by address, 16 bytes at once: instructions on a GPU, the same steps on the simulator.
+"""Loads and stores by address, up to 16 bytes at once: instructions on a GPU, the same steps on the simulator.
 
 A vector is a small local array; its bytes are a power of two, and its address a multiple of
 those or of 16.
