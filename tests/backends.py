@@ -10,6 +10,7 @@ import rope_ref as rr
 import torch_bridge.rotation as bridge
 from tests.oracles import arithmetic, stored, value
 from tests.strategies import DTYPES
+from torch_bridge.cuda import installed
 from torch_bridge.plain import plain
 
 
@@ -23,7 +24,7 @@ def kernels(x, positions, rope, dtype, inverse=False):
     return value(y, dtype)
 
 
-def on_simulator(x, positions, rope, dtype, inverse=False):
+def on_device(x, positions, rope, dtype, inverse=False):
     import numba_kernels.cuda as nc
     from tests.simulator.device import Device
 
@@ -31,11 +32,11 @@ def on_simulator(x, positions, rope, dtype, inverse=False):
     return value(nc.rotate(*arrays, pairing=rope.pairing, start=rope.start, inverse=inverse).copy_to_host(), dtype)
 
 
-def on_torch(turn):
+def on_torch(turn, device="cpu"):
     def rotate(x, positions, rope, dtype, inverse=False):
-        cos, sin = (torch.from_numpy(t.copy()) for t in tables(rope, positions, dtype, inverse))
-        t = torch.from_numpy(np.array(x)).to(getattr(torch, dtype))
-        return turn(t, cos, -sin if inverse else sin, rope.pairing, rope.start).double().numpy()
+        cos, sin = (torch.from_numpy(t.copy()).to(device) for t in tables(rope, positions, dtype, inverse))
+        t = torch.from_numpy(np.array(x)).to(device, getattr(torch, dtype))
+        return turn(t, cos, -sin if inverse else sin, rope.pairing, rope.start).double().cpu().numpy()
 
     return rotate
 
@@ -47,12 +48,18 @@ def tables(rope, positions, dtype, inverse):
     return (cos / over).astype(arithmetic(dtype)), (sin / over).astype(arithmetic(dtype))
 
 
+def bridged(x, cos, sin, pairing, start):
+    return bridge.rotate(x, cos, sin, pairing=pairing, start=start)
+
+
 BACKENDS = {
     "spec": spec,
     "kernels": kernels,
-    "bridge": on_torch(lambda t, c, s, pairing, start: bridge.rotate(t, c, s, pairing=pairing, start=start)),
+    "bridge": on_torch(bridged),
     "bridge in plain torch": on_torch(plain),
 }
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":  # Numba reads it once: test_cuda starts such a process
-    BACKENDS["cuda simulator"] = on_simulator
+    BACKENDS["cuda simulator"] = on_device
+elif torch.cuda.is_available() and installed():
+    BACKENDS |= {"cuda": on_device, "bridge on cuda": on_torch(bridged, "cuda")}
 CASES = [(name, dtype) for name in BACKENDS for dtype in (["float64"] if name == "spec" else DTYPES)]

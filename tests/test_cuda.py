@@ -1,7 +1,9 @@
-"""The CUDA kernels where there is no GPU: on the simulator in a process of its own, and compiled without being run."""
+"""The CUDA kernels on the simulator in a process of its own, and compiled without being run. On a GPU: test_gpu."""
 
+import ctypes
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -34,20 +36,24 @@ def test_on_the_simulator(chosen):
 
 
 WIDE = {"v4.u32", "v4.b32", "v4.f32", "v2.f64", "v2.b64"}  # 16 bytes
+MOVES = {16: WIDE, 8: {"u64", "b64", "f64", "v2.f32", "v2.u32", "v2.b32"}, 4: {"u32", "b32", "f32"}, 2: {"u16", "b16"}}
 
 
 def forms():
     from numba_kernels.cuda.kernel import Form
 
-    for kind, lanes in (("float64", 2), ("float32", 4), ("float16", 8), ("bfloat16", 8)):
+    usual = dict(weight=None, place=None, dense=True, axes=1, both=False, rest=False, once=True, far=False)
+    for kind, size in (("float64", 8), ("float32", 4), ("float16", 2), ("bfloat16", 2)):
         table = "float64" if kind == "float64" else "float32"
-        yield (9, 0), Form(kind, table, None, None, kind == "float32", lanes, 1, False)
-    yield (7, 5), Form("bfloat16", "float32", "bfloat16", "int32", False, 8, 2, True)
-    yield (10, 0), Form("float16", "bfloat16", "float32", "int64", True, 8, 1, True)
-    yield (9, 0), Form("float32", "float32", None, None, False, 1, 0, False)
+        for lanes in (16 // size, 8 // size, 1):
+            for interleaved in (False, True):
+                yield (9, 0), Form(**usual | dict(kind=kind, table=table, lanes=lanes, interleaved=interleaved))
+    yield (7, 5), Form("bfloat16", "float32", "bfloat16", "int32", False, 8, True, 2, True, True, True, False)
+    yield (10, 0), Form("float16", "bfloat16", "float32", "int64", True, 8, True, 1, True, False, True, False)
+    yield (9, 0), Form("float32", "float32", None, "uint8", False, 1, False, 3, True, True, False, True)
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(27))
 @installed
 def test_the_code_for_a_gpu(number, monkeypatch):
     """Vectors are 16 bytes wide and stay in registers; no product is fused with a sum, so every bit is the CPU's."""
@@ -69,11 +75,70 @@ def test_the_code_for_a_gpu(number, monkeypatch):
         kernel.compiled.__wrapped__(form).py_func, given, cc=capability, output="ptx", device=False, abi="numba"
     )
     assert f".target sm_{capability[0]}{capability[1]}" in code
+    taken = re.findall(r"\.param \.(\w+) \S+_param_\d+,?$", code, re.MULTILINE)
+    assert taken == ["u64"] * count + ["f64"]  # as `launch` packs them
     assert "fma" not in code and "mul.rn.f" in code
+    assert "cvt.rn.f16.f32" in code and "and.b32" not in code if form.kind == "float16" and not form.place else True
     assert ".local" not in code
     moved = {op for op in re.findall(r"(?:ld|st)\.global\.(\S+)", code)}
-    moved -= {"s32", "b32", "u64", "b64"} if form.place else set()  # positions
-    assert moved and moved <= (WIDE if form.lanes > 1 else {"f32", "b32", "u32"})
+    moved -= {"s32", "b32", "u64", "b64", "u8", "b8"} if form.place else set()  # positions
+    size = np.dtype(arithmetic.STORED[form.kind]).itemsize * form.lanes
+    tables = WIDE if np.dtype(arithmetic.STORED[form.table]).itemsize * form.lanes >= 16 else MOVES[size]
+    assert moved and moved <= MOVES[size] | (tables if form.lanes > 1 else {"f32", "b32", "u32"})
+
+
+@installed
+def test_numbers_are_handed_over_as_one_block(monkeypatch):
+    """What the driver is told, with nothing behind it."""
+    from numba_kernels.cuda import launch, plan
+
+    side = plan.Side((5, 64), (256, 4), (5, 64), (256, 4))
+    table = plan.Table("float32", (5, 32), (5, 32), (128, 4), (128, 4))
+    found = plan.make("float32", (side,), "half-split", 0, True, False, table, None, None, (0, 0, 0))
+    told, stack, errors = [], [], {"success": "CUDA_SUCCESS", "none": "CUDA_ERROR_INVALID_CONTEXT"}
+    kinds = {name: type("Error", (), {"name": name}) for name in errors.values()}
+
+    class Driver:
+        CUresult = type("CUresult", (), kinds)
+        current = None
+
+        def cuCtxGetDevice():
+            return (kinds["CUDA_ERROR_INVALID_CONTEXT"] if Driver.current is None else Driver.CUresult.CUDA_SUCCESS,
+                    Driver.current)  # fmt: skip
+
+        def cuCtxPushCurrent(context):
+            stack.append(("push", context))
+            return (Driver.CUresult.CUDA_SUCCESS,)
+
+        def cuCtxPopCurrent():
+            stack.append("pop")
+
+        def cuLaunchKernel(function, *form):
+            (*form, extra) = form
+            pointer, block, size, length, end = (ctypes.c_uint64 * 5).from_address(extra)
+            bytes_ = ctypes.string_at(block, ctypes.c_size_t.from_address(length).value)
+            told.append((function, form, struct.unpack(f"{len(bytes_) // 8 - 1}qd", bytes_)))
+            assert (pointer, size, end) == (1, 2, 0)
+            return (Driver.answer,)
+
+        answer = CUresult.CUDA_SUCCESS
+
+    monkeypatch.setattr(launch, "driver", Driver)
+    monkeypatch.setattr(launch, "entry", lambda form, count, device: (form, count, device))
+    monkeypatch.setattr(launch, "context", lambda device: f"context {device}")
+    addresses = [2**47 + 256 * i for i in range(len(found.slots))]
+    for Driver.current, stream in ((None, launch.DEFAULT), (0, 77), (1, 77)):
+        launch.run(found, addresses, 1e-6, 1, stream)
+    wanted = list(found.numbers)
+    for slot, address in zip(found.slots, addresses, strict=True):
+        wanted[slot] = address
+    assert [t[2] for t in told] == [(*wanted, 1e-6)] * 3 and -1 in wanted
+    assert all(t[0] == (found.form, len(wanted), 1) for t in told)
+    assert [t[1] for t in told] == [[found.blocks, 1, 1, *found.threads, 1, 0, s, 0] for s in (0, 77, 77)]
+    assert stack == [("push", "context 1"), "pop"] * 2
+    Driver.answer = kinds["CUDA_ERROR_INVALID_CONTEXT"]
+    with pytest.raises(RuntimeError, match="the rotation could not be started: CUDA_ERROR_INVALID_CONTEXT"):
+        launch.run(found, addresses, 1e-6, 1, 7)
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from torch_bridge.kernel import KINDS, needs_gradient, seen
+
 
 @cache
 def installed() -> bool:
@@ -27,4 +29,30 @@ def by_cuda(
 
     with torch.no_grad():  # gradients are the caller's, and no_grad lets kernels read what has some
         turned: Tensor = rotate(x, cos, sin, pairing=pairing, start=start, inverse=inverse, out=out)
+    return turned
+
+
+def takes_both(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> bool:
+    """Whether one launch serves: both stored alike, and nothing to be recorded or seen, which operators are for."""
+    every = (query, key, cos, sin)
+    return (
+        query.is_cuda
+        and query.dtype == key.dtype in KINDS
+        and query.shape[-1] == key.shape[-1]
+        and not seen(*every)
+        and not needs_gradient(*every)
+        and installed()
+    )
+
+
+def both_by_cuda(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Query and key, of one dtype and as many channels, in one launch."""
+    from numba_kernels.cuda import rotate_query_key
+
+    with torch.no_grad():
+        turned: tuple[Tensor, Tensor] = rotate_query_key(
+            query, key, cos, sin, pairing=pairing, start=start, inverse=inverse
+        )
     return turned

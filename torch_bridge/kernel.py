@@ -42,14 +42,22 @@ def allowed() -> int:
 threads.allowed = allowed
 
 
-def at_hand(*tensors: Tensor) -> bool:
-    """Whether these are numbers in memory, and nothing but gradients is to be recorded: all an operator would add."""
+def seen(*tensors: Tensor) -> bool:
+    """Whether anything but a gradient has to see what is done to these, as a compiler, a mode or a subclass does."""
     if compiling() or has_torch_function(tensors) or watched() or is_tracing():
-        return False
+        return True
     for t in tensors:
-        if type(t) not in ORDINARY or not t.is_cpu or t.layout is not torch.strided or t.is_neg():
+        if type(t) not in ORDINARY or t.layout is not torch.strided or t.is_neg():
+            return True
+    return False
+
+
+def at_hand(*tensors: Tensor) -> bool:
+    """Whether these are numbers in memory, and an operator would add nothing but gradients."""
+    for t in tensors:
+        if not isinstance(t, Tensor) or not t.is_cpu:
             return False
-    return True
+    return not seen(*tensors)
 
 
 def takes_kernel(x: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""The rotation on CUDA devices: the checks, once for all. Not measured on a GPU yet: see docs/cuda.md.
+"""The rotation on CUDA devices: the checks, once for all. What was measured on a GPU: see docs/cuda.md.
 
 Read in this order:
 
@@ -48,8 +48,8 @@ def rotate(
                theirs, else Numba's, in which bfloat16 is its uint16 storage
     inverse    turn by the opposite angle (the transpose)
 
-    Returns out. The numbers are those of `numba_kernels.rotate`, bit for bit. The kernel is put on torch's current
-    stream where tensors are given, else on the stream the arrays name; nothing is copied or
+    Returns out. The numbers are those of `numba_kernels.rotate`, bit for bit but for those of NaN. The kernel is put
+    on torch's current stream where tensors are given, else on the stream the arrays name; nothing is copied or
     waited for. Raises TypeError, ValueError or IndexError before anything is launched.
     """
     (turned,) = _rotate({"x": x}, cos, sin, pairing, start, positions, (out,), inverse, None, 0.0)

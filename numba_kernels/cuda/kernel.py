@@ -34,8 +34,12 @@ class Form(NamedTuple):
     place: str | None  # the dtype of positions, if rows are gathered
     interleaved: bool
     lanes: int  # pairs in a vector
+    dense: bool  # whether channels are next to each other everywhere, so that their steps are known
     axes: int  # leading axes, but the one whose rows a thread turns one after another
     both: bool  # queries and keys
+    rest: bool  # whether channels that pass through are copied
+    once: bool  # whether a block is as wide as a row, so that each thread has one unit
+    far: bool  # whether rows are numbered beyond 2^31
 
 
 @register_jitable
@@ -52,12 +56,14 @@ def flat(block: int, size: int, thread: int) -> Any:
 def compiled(form: Form) -> Any:
     """The kernel of this form: it takes a plan and the epsilon of the normalisation."""
     lanes, axes, both, gathers, normed = form.lanes, form.axes, form.both, bool(form.place), bool(form.weight)
-    interleaved, key, heavy = form.interleaved, SIDE + AXIS * axes, form.weight or form.kind
+    interleaved, dense, rest, once, far = form.interleaved, form.dense, form.rest, form.once, form.far
+    key, heavy = SIDE + AXIS * axes, form.weight or form.kind
     stored, widen, narrow = STORED[form.kind], WIDEN[form.kind], NARROW[form.kind]
     tabled, widen_table = STORED[form.table], WIDEN[form.table]
     weighed, widen_weight = STORED[heavy], WIDEN[heavy]
     placed, number = np.dtype(form.place or "int64").type, ARITHMETIC[form.kind]
     nan, zero, one = number(np.nan), number(0), number(1)
+    item, item_of_table, item_of_weight = (np.dtype(kind).itemsize for kind in (stored, tabled, weighed))
     # a unit's vectors lie behind each other: channels k and k + lanes of them pair, or 2k and 2k + 1
     two_lanes, wide, stride, apart = (2 * lanes, 2 * lanes, 2, 1) if interleaved else (2 * lanes, lanes, 1, lanes)
 
@@ -69,110 +75,171 @@ def compiled(form: Form) -> Any:
         return plan[LAUNCH + place]
 
     @register_jitable
-    def channels(plan: Any, unit: int) -> Any:
-        """The channels where the two vectors of a unit begin, or the one channel of a unit that passes through."""
-        if unit < plan[TURNING]:
-            first = plan[START] + unit * wide
-            return first, first + (lanes if interleaved else plan[PAIRS])
+    def divided(a: int, b: int) -> Any:
+        """a / b, rounded down; with few rows in 32 bits, which takes a tenth of the instructions."""
+        return a // b if far else np.int64(np.uint32(a) // np.uint32(b))
+
+    @register_jitable
+    def remainder(a: int, above: int, b: int) -> Any:
+        return a - above * b if far else np.int64(np.uint32(a - above * b))
+
+    @register_jitable
+    def first_of(plan: Any, unit: int) -> Any:
+        """The channel where a unit begins that turns."""
+        return plan[START] + unit * wide
+
+    @register_jitable
+    def apart_by(plan: Any) -> Any:
+        """How many channels its second vector is behind the first."""
+        return lanes if interleaved else plan[PAIRS]
+
+    @register_jitable
+    def passing(plan: Any, unit: int) -> Any:
+        """The channel where a unit begins that passes through."""
         first = (unit - plan[TURNING]) * lanes
-        first = first if first < plan[START] else first + 2 * plan[PAIRS]
-        return first, first
-
-    @register_jitable
-    def fetch(vector: Any, address: int, step: int, ends: Any) -> None:
-        """Both vectors of a unit, the second behind the first."""
-        load(address + ends[0] * step, vector, 0, lanes)
-        if ends[1] != ends[0]:
-            load(address + ends[1] * step, vector, lanes, lanes)
-
-    @register_jitable
-    def put(vector: Any, address: int, step: int, ends: Any) -> None:
-        store(address + ends[0] * step, vector, 0, lanes)
-        if ends[1] != ends[0]:
-            store(address + ends[1] * step, vector, lanes, lanes)
+        return first if first < plan[START] else first + 2 * plan[PAIRS]
 
     @register_jitable
     def tabulate(numbers: Any, raw: Any, address: int, step: int, unit: int, inside: bool, sign: Any) -> None:
         """A unit's numbers of a table; NaN where the position is no row of it."""
-        if inside:
-            load(address + unit * lanes * step, raw, 0, lanes)
+        if inside or not gathers:
+            load(address + unit * lanes * (item_of_table if dense else step), raw, 0, lanes)
         for i in range(lanes):
-            numbers[i] = number(widen_table(raw[i])) * sign if inside else nan
+            numbers[i] = number(widen_table(raw[i])) * sign if inside or not gathers else nan
 
     @register_jitable
     def squares(plan: Any, vector: Any, address: int, step: int) -> Any:
         """This thread's part of the sum of squares of a row."""
-        total = zero
-        for unit in range(cuda.threadIdx.x, plan[UNITS], cuda.blockDim.x):
-            fetch(vector, address, step, channels(plan, unit))
-            for i in range(lanes):
+        total, unit = zero, np.int64(cuda.threadIdx.x)
+        while unit < plan[TURNING]:
+            at = address + first_of(plan, unit) * step
+            load(at, vector, 0, lanes)
+            load(at + apart_by(plan) * step, vector, lanes, lanes)
+            for i in range(two_lanes):
                 total += product(widen(vector[i]), widen(vector[i]))
-                if unit < plan[TURNING]:
-                    total += product(widen(vector[lanes + i]), widen(vector[lanes + i]))
+            unit += cuda.blockDim.x
+        if rest:
+            while unit < plan[UNITS]:
+                load(address + passing(plan, unit) * step, vector, 0, lanes)
+                for i in range(lanes):
+                    total += product(widen(vector[i]), widen(vector[i]))
+                unit += cuda.blockDim.x
         return total
 
-    def rotate_rows(plan: Any, epsilon: float) -> None:
+    @register_jitable
+    def turn_vector(vector: Any, cos: Any, sin: Any, scale: Any, weight: Any) -> None:
+        for k in range(lanes):
+            a, b = widen(vector[stride * k]), widen(vector[stride * k + apart])
+            if normed:
+                a = a * scale * number(widen_weight(weight[stride * k]))
+                b = b * scale * number(widen_weight(weight[stride * k + apart]))
+            a, b = turn(a, b, cos[k], sin[k])
+            vector[stride * k], vector[stride * k + apart] = narrow(a), narrow(b)
+
+    @register_jitable
+    def turn_unit(
+        plan: Any, second: bool, unit: int, x: int, out: int, times: int, cos: Any, sin: Any, scale: Any
+    ) -> None:
+        """A unit that turns, in one row of a thread after another."""
         vector, weight = cuda.local.array(two_lanes, stored), cuda.local.array(two_lanes, weighed)
-        cos, sin = cuda.local.array(lanes, number), cuda.local.array(lanes, number)
-        raw = cuda.local.array(lanes, tabled)
+        x_step, out_step = item if dense else of(plan, X_STEP, second), item if dense else of(plan, OUT_STEP, second)
+        x_times, out_times = of(plan, X_TIMES, second), of(plan, OUT_TIMES, second)
+        channel, behind = first_of(plan, unit), apart_by(plan)
+        source, target = x + channel * x_step, out + channel * out_step
+        x_behind, out_behind = behind * x_step, behind * out_step
+        if normed:
+            heavy_step = item_of_weight if dense else of(plan, WEIGHT_STEP, second)
+            at = of(plan, WEIGHT, second) + channel * heavy_step
+            load(at, weight, 0, lanes)
+            load(at + behind * heavy_step, weight, lanes, lanes)
+        while times > 0:
+            load(source, vector, 0, lanes)
+            load(source + x_behind, vector, lanes, lanes)
+            turn_vector(vector, cos, sin, scale, weight)
+            store(target, vector, 0, lanes)
+            store(target + out_behind, vector, lanes, lanes)
+            source, target, times = source + x_times, target + out_times, times - 1
+
+    @register_jitable
+    def pass_unit(plan: Any, second: bool, unit: int, x: int, out: int, times: int, scale: Any) -> None:
+        """A unit that passes through, normalised or not."""
+        vector, weight = cuda.local.array(lanes, stored), cuda.local.array(lanes, weighed)
+        x_step, out_step = item if dense else of(plan, X_STEP, second), item if dense else of(plan, OUT_STEP, second)
+        channel = passing(plan, unit)
+        source, target = x + channel * x_step, out + channel * out_step
+        if normed:
+            heavy_step = item_of_weight if dense else of(plan, WEIGHT_STEP, second)
+            load(of(plan, WEIGHT, second) + channel * heavy_step, weight, 0, lanes)
+        while times > 0:
+            load(source, vector, 0, lanes)
+            if normed:
+                for k in range(lanes):
+                    vector[k] = narrow(widen(vector[k]) * scale * number(widen_weight(weight[k])))
+            store(target, vector, 0, lanes)
+            source, target = source + of(plan, X_TIMES, second), target + of(plan, OUT_TIMES, second)
+            times -= 1
+
+    def rotate_rows(plan: Any, epsilon: float) -> None:
         row = flat(cuda.blockIdx.x, cuda.blockDim.y, cuda.threadIdx.y)
         second = both and row >= plan[LAUNCH + ROWS]
         if second:
             row -= plan[LAUNCH + ROWS]
         live = row < of(plan, ROWS, second)
+        if not (normed or live):  # threads of a normalisation meet first
+            return
         x, out = of(plan, X, second), of(plan, OUT, second)
-        cos_row, sin_row, place, inside = plan[COS], plan[SIN], plan[PLACES], live
-        left = row  # divided in 64 bits, which NVVM does in 32 where that is enough
+        cos_row, sin_row, place, inside = plan[COS], plan[SIN], plan[PLACES], True
+        left = row
         for axis in range(axes - 1, -1, -1):
             own = SIDE + AXIS * axis
-            above = left // of(plan, own + SIZE, second)
-            i, left = left - above * of(plan, own + SIZE, second), above
+            above = divided(left, of(plan, own + SIZE, second))
+            i, left = remainder(left, above, of(plan, own + SIZE, second)), above
             x, out = x + i * of(plan, own + X_AXIS, second), out + i * of(plan, own + OUT_AXIS, second)
-            cos_row += i * of(plan, own + COS_AXIS, second)
-            sin_row += i * of(plan, own + SIN_AXIS, second)
-            place += i * of(plan, own + PLACE_AXIS, second)
+            if gathers:
+                place += i * of(plan, own + PLACE_AXIS, second)
+            else:
+                cos_row += i * of(plan, own + COS_AXIS, second)
+                sin_row += i * of(plan, own + SIN_AXIS, second)
         begin = left * of(plan, EACH, second)
-        stop = min(begin + of(plan, EACH, second), of(plan, TIMES, second))
+        times = min(of(plan, EACH, second), of(plan, TIMES, second) - begin)
+        x, out = x + begin * of(plan, X_TIMES, second), out + begin * of(plan, OUT_TIMES, second)
         if gathers and live:
             spot = cuda.local.array(1, placed)
             load(place, spot, 0, 1)
             at = np.int64(spot[0])
             inside = 0 <= at < plan[TABLE_ROWS]
             cos_row, sin_row = cos_row + at * plan[COS_ROW], sin_row + at * plan[SIN_ROW]
-        x_step, out_step = of(plan, X_STEP, second), of(plan, OUT_STEP, second)
         scale = one
         if normed:  # one row a thread: see `plan`
-            partial = cuda.shared.array(BLOCK, number)
+            vector, partial = cuda.local.array(two_lanes, stored), cuda.shared.array(BLOCK, number)
             line = cuda.threadIdx.y * cuda.blockDim.x
-            partial[line + cuda.threadIdx.x] = (
-                squares(plan, vector, x + begin * of(plan, X_TIMES, second), x_step) if live else zero
-            )
+            step = item if dense else of(plan, X_STEP, second)
+            partial[line + cuda.threadIdx.x] = squares(plan, vector, x, step) if live else zero
             cuda.syncthreads()
+            if not live:
+                return
             total = zero
             for i in range(cuda.blockDim.x):
                 total += partial[line + i]
             scale = one / number(math.sqrt(total / number(plan[WIDTH]) + number(epsilon)))
-        for unit in range(cuda.threadIdx.x, plan[UNITS] if live else 0, cuda.blockDim.x):
-            turns, ends = unit < plan[TURNING], channels(plan, unit)
-            if turns:
+        cos, sin = cuda.local.array(lanes, number), cuda.local.array(lanes, number)
+        raw = cuda.local.array(lanes, tabled)
+        unit = np.int64(cuda.threadIdx.x)
+        if once:
+            if not rest or unit < plan[TURNING]:
                 tabulate(cos, raw, cos_row, plan[COS_STEP], unit, inside, one)
                 tabulate(sin, raw, sin_row, plan[SIN_STEP], unit, inside, number(plan[SIGN]))
-            if normed:
-                fetch(weight, of(plan, WEIGHT, second), of(plan, WEIGHT_STEP, second), ends)
-            for i in range(begin, stop):
-                fetch(vector, x + i * of(plan, X_TIMES, second), x_step, ends)
-                if turns:
-                    for k in range(lanes):
-                        a, b = widen(vector[stride * k]), widen(vector[stride * k + apart])
-                        if normed:
-                            a = a * scale * number(widen_weight(weight[stride * k]))
-                            b = b * scale * number(widen_weight(weight[stride * k + apart]))
-                        a, b = turn(a, b, cos[k], sin[k])
-                        vector[stride * k], vector[stride * k + apart] = narrow(a), narrow(b)
-                elif normed:
-                    for k in range(lanes):
-                        a = widen(vector[k]) * scale * number(widen_weight(weight[k]))
-                        vector[k] = narrow(a)
-                put(vector, out + i * of(plan, OUT_TIMES, second), out_step, ends)
+                turn_unit(plan, second, unit, x, out, times, cos, sin, scale)
+            else:
+                pass_unit(plan, second, unit, x, out, times, scale)
+        else:
+            while unit < plan[TURNING]:
+                tabulate(cos, raw, cos_row, plan[COS_STEP], unit, inside, one)
+                tabulate(sin, raw, sin_row, plan[SIN_STEP], unit, inside, number(plan[SIGN]))
+                turn_unit(plan, second, unit, x, out, times, cos, sin, scale)
+                unit += cuda.blockDim.x
+            while unit < plan[UNITS]:
+                pass_unit(plan, second, unit, x, out, times, scale)
+                unit += cuda.blockDim.x
 
     return cuda.jit(rotate_rows)

@@ -1,15 +1,21 @@
 """Where and when a kernel runs: the device of its arrays, and the stream that its caller is on."""
 
+import ctypes
+import struct
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from numba import cuda
+from numba.cuda import types
 
 from numba_kernels.cuda.arrays import DEFAULT, View, torch_stream
-from numba_kernels.cuda.kernel import compiled
+from numba_kernels.cuda.kernel import Form, compiled
 from numba_kernels.cuda.memory import SIMULATED
 from numba_kernels.cuda.plan import Launch
+
+if not SIMULATED:
+    from cuda.bindings import driver
 
 OLDEST = (7, 0)  # compute capability
 
@@ -41,18 +47,56 @@ def capability(device: int) -> tuple[int, int]:
     return OLDEST if SIMULATED else tuple(cuda.gpus[device].compute_capability)
 
 
-@lru_cache(maxsize=256)
-def _stream(device: int, stream: int) -> Any:
-    return 0 if SIMULATED or stream == DEFAULT else cuda.external_stream(stream)
-
-
 def run(found: Launch, addresses: Iterable[int], epsilon: float, device: int, stream: int) -> None:
     """Start the kernel. It is given 64-bit numbers alone: no array is wrapped, nothing is copied or waited for."""
     numbers = list(found.numbers)
     for slot, address in zip(found.slots, addresses, strict=True):
         numbers[slot] = address
-    if SIMULATED or cuda.current_context().device.id == device:
-        compiled(found.form)[found.blocks, found.threads, _stream(device, stream)](tuple(numbers), epsilon)
-    else:
-        with cuda.gpus[device]:
-            compiled(found.form)[found.blocks, found.threads, _stream(device, stream)](tuple(numbers), epsilon)
+    if SIMULATED:
+        compiled(found.form)[found.blocks, found.threads](tuple(numbers), epsilon)
+        return
+    function = entry(found.form, len(numbers), device)
+    error, current = driver.cuCtxGetDevice()
+    away = error != driver.CUresult.CUDA_SUCCESS or int(current) != device
+    if away:  # on a new thread, or while another device is current
+        done(*driver.cuCtxPushCurrent(context(device)))
+    try:
+        start(function, found, numbers, epsilon, 0 if stream == DEFAULT else stream)
+    finally:
+        if away:
+            driver.cuCtxPopCurrent()
+
+
+def start(function: Any, found: Launch, numbers: list[int], epsilon: float, stream: int) -> None:
+    """Hand all numbers over as one block of memory, as they lie in it. Numba would convert them one by one."""
+    block = packed(numbers, epsilon)
+    size = ctypes.c_size_t(ctypes.sizeof(block))
+    extra = (ctypes.c_void_p * 5)(1, ctypes.addressof(block), 2, ctypes.addressof(size), None)  # CU_LAUNCH_PARAM_...
+    along, down = found.threads
+    done(*driver.cuLaunchKernel(function, found.blocks, 1, 1, along, down, 1, 0, stream, 0, ctypes.addressof(extra)))
+
+
+def packed(numbers: list[int], epsilon: float) -> ctypes.Array[ctypes.c_int64]:
+    """64-bit integers and a double behind them."""
+    return (ctypes.c_int64 * (len(numbers) + 1))(*numbers, *struct.unpack("q", struct.pack("d", epsilon)))
+
+
+def done(error: Any, *_: Any) -> None:
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"the rotation could not be started: {error.name}")
+
+
+@cache
+def entry(form: Form, count: int, device: int) -> Any:
+    """The compiled kernel of a form on a device."""
+    with cuda.gpus[device]:
+        kernel = compiled(form).compile(types.void(types.UniTuple(types.int64, count), types.float64))
+        return driver.CUfunction(int(kernel.library.get_cufunc().handle))
+
+
+@cache
+def context(device: int) -> Any:
+    """The primary context of a device, which torch and others share."""
+    error, found = driver.cuDevicePrimaryCtxRetain(device)
+    done(error)
+    return found

@@ -14,9 +14,9 @@ from numba_kernels.plan import check, merged, spread
 
 Ints = tuple[int, ...]
 
-# Threads that keep any GPU of today busy; from twice as many on, each turns several rows by angles loaded once.
-# Neither number was tuned on a GPU.
-ENOUGH, MOST_ROWS = 1 << 18, 8
+# Measured on an H200. From so many vectors on, a thread turns two rows or more by angles that it loads once.
+ENOUGH, MOST_ROWS = 1 << 17, 16
+VECTOR = 8  # bytes of x in one load; with 16, interleaved pairs of one load are too far from those of the next thread
 MOST_BLOCKS = 2**31 - 1  # that one launch may have
 
 
@@ -90,7 +90,8 @@ def make(
     rest = width - 2 * pairs if weight is not None or not in_place else 0
     found = [_axes(side, table, places) for side in sides]
     counts = pairs | (start | width - start - 2 * pairs if rest else 0)
-    lanes = _lanes(size, start, counts, sides, table, weight, lows)
+    dense = _dense(size, sides, table, weight)
+    lanes = _lanes(size, start, counts, sides, table, weight, lows) if dense else 1
     turning, units = pairs // lanes, (pairs + rest) // lanes
     along = min(max(units, 1), k.BLOCK)
     down = k.BLOCK // along
@@ -100,7 +101,8 @@ def make(
     axes = max(len(rows) for _, rows in found)
     form = k.Form(
         kind, table.dtype, weight.kind if weight else None, places.dtype if places else None,
-        pairing == "interleaved", lanes, axes, len(sides) == 2,
+        pairing == "interleaved", lanes, dense, axes, len(sides) == 2,
+        rest > 0, units == along, total > 2**31 - 1 - k.BLOCK,
     )  # fmt: skip
     numbers = [0] * k.LAUNCH
     numbers[k.TABLE_ROWS], numbers[k.PAIRS], numbers[k.START] = table.cos[0], pairs, start
@@ -138,10 +140,20 @@ def _axes(side: Side, table: Table, places: Places | None) -> tuple[Axis, list[A
     return repeated, [axis for axis in axes if axis is not repeated]
 
 
+def _dense(size: int, sides: tuple[Side, ...], table: Table, weight: Weight | None) -> bool:
+    """Whether channels are next to each other in all that is read or written."""
+    wide, heavy = np.dtype(STORED[table.dtype]).itemsize, np.dtype(STORED[weight.kind]).itemsize if weight else 0
+    rows = all(side.x[-1] == side.out[-1] == size for side in sides)
+    tables = table.cos_steps[-1] == table.sin_steps[-1] == wide
+    return rows and tables and (weight is None or set(weight.steps) == {heavy})
+
+
 def _lanes(
     size: int, start: int, counts: int, sides: tuple[Side, ...], table: Table, weight: Weight | None, lows: Ints
 ) -> int:
-    """How many pairs one vector holds: 16 bytes of x where all that is met is a multiple of them, else fewer.
+    """How many pairs one vector holds: `VECTOR` bytes of x where all that is met is a multiple of them, else fewer.
+
+    In a normalisation all that wait for the sum of a row should be few: 16 bytes there.
 
     counts  the bits of all numbers of channels that vectors have to cover
     """
@@ -150,9 +162,7 @@ def _lanes(
     for side in sides:
         moved |= _bits(side.shape, side.x) | _bits(side.shape, side.out)
     read |= _bits(table.cos, table.cos_steps) | _bits(table.sin, table.sin_steps)
-    dense = all(side.x[-1] == side.out[-1] == size for side in sides)
-    dense = dense and table.cos_steps[-1] == table.sin_steps[-1] == wide
-    lanes = WIDEST // size if dense and (weight is None or set(weight.steps) == {heavy}) else 1
+    lanes = max(1, (VECTOR if weight is None else WIDEST) // size)
     while lanes > 1 and (
         counts % lanes or moved % (lanes * size)
         or read % min(WIDEST, lanes * wide) or lows[2] % max(1, min(WIDEST, lanes * heavy))

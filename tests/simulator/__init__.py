@@ -1,1 +1,1 @@
-"""The CUDA kernels on Numba's simulator: test_cuda runs these files in a process where it is on."""
+"""The CUDA kernels on Numba's simulator, as test_cuda runs these files, or on a GPU, as test_gpu does."""

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import numba_kernels.cuda as nc
+from numba_kernels.cuda.arrays import HERE
+from numba_kernels.cuda.memory import SIMULATED
 from tests.simulator.device import Device
 
 X, C, W = np.ones((2, 3, 4), np.float32), np.ones((3, 2), np.float32), np.ones(4, np.float32)
@@ -20,9 +22,9 @@ ODD = np.zeros(49 * 4, np.int8)[1:-3].view(np.float32)[:24].reshape(2, 3, 4)
         (TypeError, "x is a list", dict(x=[1.0])),
         (TypeError, "cos is a ndarray", dict(cos=C)),
         (TypeError, "x is on meta", dict(x=torch.ones(2, 3, 4, device="meta"))),
-        (TypeError, "x needs gradients", dict(x=torch.ones(2, 3, 4, requires_grad=True))),
-        (TypeError, "x is sparse", dict(x=torch.ones(2, 3, 4).to_sparse())),
-        (TypeError, "lazily negated", dict(x=torch.ones(2, 3, 4, dtype=torch.cfloat).conj().imag)),
+        (TypeError, "x needs gradients", dict(x=torch.ones(2, 3, 4, device=HERE, requires_grad=True))),
+        (TypeError, "x is sparse", dict(x=torch.ones(2, 3, 4, device=HERE).to_sparse())),
+        (TypeError, "lazily negated", dict(x=torch.ones(2, 3, 4, dtype=torch.cfloat, device=HERE).conj().imag)),
         (TypeError, "x has dtype int64", dict(x=Device(X.astype(int)))),
         (TypeError, "x has dtype >f4", dict(x=Device(X, typestr=">f4"))),
         (ValueError, r"x has shape \(\)", dict(x=Device(np.array(1.0)))),
@@ -97,3 +99,13 @@ def test_mixed_and_old_devices_are_refused(monkeypatch):
     monkeypatch.setattr("numba_kernels.cuda.launch.capability", lambda device: (6, 1))
     with pytest.raises(ValueError, match=r"device 1 has compute capability 6.1; expected at least 7.0"):
         nc.rotate(*arrays, pairing="half-split", out=arrays[0])
+
+
+@pytest.mark.skipif(SIMULATED, reason="the simulator's memory is the host's")
+def test_memory_of_the_host_is_refused():
+    array = Device(X)
+    array.__cuda_array_interface__["data"] = X.__array_interface__["data"]
+    with pytest.raises(ValueError, match="is unknown to CUDA: CUDA_ERROR_INVALID_VALUE; expected memory of a device"):
+        nc.rotate(array, Device(C), Device(C), pairing="half-split")
+    with pytest.raises(TypeError, match="x is on cpu; expected a CUDA device"):
+        nc.rotate(torch.from_numpy(X), Device(C), Device(C), pairing="half-split")

@@ -31,7 +31,7 @@ def test_vectors_are_aligned_and_each_number_is_moved_once(monkeypatch, dtype, p
     for log, array in ((watch.loads, x), (watch.stores, out)):
         assert (touched(log, array) == 1).all()
     assert all(at % min(n, 16) == 0 for at, n in watch.loads + watch.stores)
-    assert {n for _, n in watch.stores} == {min(lanes * size, 16)}
+    assert {n for _, n in watch.stores} == {max(size, min(lanes * size, plan.VECTOR))}
 
 
 def test_in_place_moves_only_what_turns(monkeypatch):
@@ -102,7 +102,7 @@ def test_launches_beyond_2_to_the_31_reach_the_far_end(monkeypatch):
     monkeypatch.setattr(kernel, "cuda", fake)
     body(tuple(numbers), 0.0)
     kernel.compiled.cache_clear()
-    assert max(seen) == 2 * elements - 16
+    assert max(seen) == 2 * elements - plan.VECTOR
 
 
 def test_launches_are_cached_by_signature():
