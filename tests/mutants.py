@@ -1,7 +1,6 @@
 """Small faults in our own code, and how many of them the kit finds: python -m tests.mutants [--minutes N] [FILE ...]
 
-Every operator and number of numba_kernels and torch_bridge is changed, one at a time, by Cosmic Ray; so are
-the names of instructions that `pair` and `strip` emit, which are the arithmetic of the kernels. Each
+Every operator and number of numba_kernels and torch_bridge is changed, one at a time, by Cosmic Ray. Each
 place is changed once, in a way that is drawn. Then `check`, in a process of its own, judges what
 examples.our_kernels and examples.our_bridge plug in. A mutant is killed by a finding or a remark, by a process
 that dies, and by one that takes longer than LIMIT. Left out is what is no arithmetic: annotations, and what a
@@ -32,7 +31,6 @@ import numba
 import torch  # noqa: F401 - once here rather than in every process
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
-from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 
 from rope_ref.conformance import Implementation, check, falsify
@@ -43,7 +41,6 @@ from rope_ref.rope import Rope
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("numba_kernels", "torch_bridge")
-COMPILED = ("cpu.py", "pair.py", "strip.py", "team.py")  # what compiled code that is kept on disk depends on
 FORKING = multiprocessing.get_context("fork")  # so that torch and Numba are imported once
 PROCESSES = 2
 STAGES = (2, 16)  # examples of a property: few kill most
@@ -59,40 +56,6 @@ KINDS = (
 NODES = (
     "operator", "keyword", "number", "string", "comparison", "factor", "not_test", "if_stmt", "while_stmt", "test"
 )  # fmt: skip
-INSTRUCTIONS = {
-    "fadd": "fsub", "fsub": "fadd", "fmul": "fadd", "add": "sub", "sub": "add", "mul": "add", "udiv": "mul",
-    "and_": "or_", "or_": "and_", "xor": "or_", "shl": "lshr", "lshr": "ashr", "zext": "sext",
-}  # fmt: skip
-PREDICATES = {"==": ("!=",), "!=": ("==",), "<": ("<=", ">="), ">": (">=", "<="), ">=": (">", "<"), "uno": ("ord",)}
-
-
-class Instruction(Operator):  # type: ignore[misc]
-    """build.fadd becomes build.fsub, and so on."""
-
-    def mutation_positions(self, node: Any) -> Iterator[Any]:
-        if node.type == "name" and node.value in INSTRUCTIONS and node.parent.type == "trailer":
-            yield node.start_pos, node.end_pos
-
-    def mutate(self, node: Any, index: int) -> Any:
-        node.value = INSTRUCTIONS[node.value]
-        return node
-
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        return ()
-
-
-class Predicate(Instruction):
-    """The comparison that an instruction makes."""
-
-    def mutation_positions(self, node: Any) -> Iterator[Any]:
-        if node.type == "string" and node.value[1:-1] in PREDICATES:
-            for _ in PREDICATES[node.value[1:-1]]:
-                yield node.start_pos, node.end_pos
-
-    def mutate(self, node: Any, index: int) -> Any:
-        node.value = f'"{PREDICATES[node.value[1:-1]][index]}"'
-        return node
 
 
 class Mutant(NamedTuple):
@@ -114,9 +77,7 @@ def operators() -> dict[str, Any]:
     provider = OperatorProvider()
     known = {name: provider[name]() for name in provider if name.partition("_")[0] in KINDS}
     identity = [name for name in known if name.endswith(("_Is", "_IsNot")) and "_Is" not in name[:-6]]
-    return {name: one for name, one in known.items() if name not in identity} | {
-        "Instruction": Instruction(), "Predicate": Predicate()
-    }  # fmt: skip
+    return {name: one for name, one in known.items() if name not in identity}
 
 
 class Place(NamedTuple):
@@ -130,7 +91,7 @@ class Place(NamedTuple):
 def places(file: str) -> list[Place]:
     text = (ROOT / file).read_text()
     left_out, every = list(no_arithmetic(text)), ast_nodes(get_ast(text))
-    nodes = [node for node in every if node.type in NODES or getattr(node, "value", "") in INSTRUCTIONS]
+    nodes = [node for node in every if node.type in NODES]
     found = defaultdict(list)
     for name, operator in operators().items():
         occurrence = 0
@@ -239,7 +200,7 @@ class Slot:
 
     def start(self, mutant: Mutant) -> None:
         self.mutant, self.began = mutant, time.monotonic()
-        compiled = bool(mutant.text) and mutant.file.endswith(COMPILED)
+        compiled = bool(mutant.text) and mutant.file.startswith("numba_kernels")
         shutil.rmtree(self.own, ignore_errors=True)
         if mutant.text:
             (self.folder / mutant.file).write_text(mutant.text)
