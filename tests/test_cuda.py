@@ -192,7 +192,7 @@ def test_without_the_extra_tensors_of_cuda_take_plain_torch(monkeypatch):
 
 
 def test_every_operator_has_a_kernel_of_cuda():
-    for name in ("rotate", "rotate_", "rotate_kernel", "rotate_kernel_"):
+    for name in ("rotate", "rotate_", "rotate_qk", "rotate_kernel", "rotate_kernel_", "rotate_qk_kernel"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"rope_ref::{name}", "CUDA")
 
 

@@ -100,7 +100,7 @@ def test_a_device_without_a_kernel_takes_plain_torch():
     """The meta device runs the same path up to its numbers; its shapes are those of the CPU."""
     meta = [t.to("meta") for t in sample()]
     assert [t.shape for t in operators.rotate_qk(*meta, "half-split")] == [t.shape for t in meta[:2]]
-    for name in ("rotate", "rotate_", "normalise_and_rotate"):
+    for name in ("rotate", "rotate_", "rotate_qk", "normalise_and_rotate"):
         for key in ("CompositeExplicitAutograd", "Meta", "CPU", "Autograd", "FuncTorchBatched"):
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"rope_ref::{name}", key)
 
@@ -243,7 +243,7 @@ class Turn(torch.nn.Module):
 def test_export_keeps_the_operator_and_any_length():
     seq = torch.export.Dim("seq", min=2, max=4096)
     exported = torch.export.export(Turn(), tuple(sample()), dynamic_shapes=({2: seq}, {2: seq}, {0: seq}, {0: seq}))
-    assert "torch.ops.rope_ref.rotate" in exported.graph_module.code
+    assert "torch.ops.rope_ref.rotate_qk" in exported.graph_module.code
     for length in (2, 9):
         tensors = sample(seq=length)
         assert all(map(torch.equal, exported.module()(*tensors), Turn()(*tensors)))

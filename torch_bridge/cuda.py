@@ -6,8 +6,6 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from torch_bridge.kernel import KINDS, needs_gradient, seen
-
 
 @cache
 def installed() -> bool:
@@ -30,19 +28,6 @@ def by_cuda(
     with torch.no_grad():  # gradients are the caller's, and no_grad lets kernels read what has some
         turned: Tensor = rotate(x, cos, sin, pairing=pairing, start=start, inverse=inverse, out=out)
     return turned
-
-
-def takes_both(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> bool:
-    """Whether one launch serves: both stored alike, and nothing to be recorded or seen, which operators are for."""
-    every = (query, key, cos, sin)
-    return (
-        query.is_cuda
-        and query.dtype == key.dtype in KINDS
-        and query.shape[-1] == key.shape[-1]
-        and not seen(*every)
-        and not needs_gradient(*every)
-        and installed()
-    )
 
 
 def both_by_cuda(

@@ -42,22 +42,14 @@ def allowed() -> int:
 threads.allowed = allowed
 
 
-def seen(*tensors: Tensor) -> bool:
-    """Whether anything but a gradient has to see what is done to these, as a compiler, a mode or a subclass does."""
-    if compiling() or has_torch_function(tensors) or watched() or is_tracing():
-        return True
-    for t in tensors:
-        if type(t) not in ORDINARY or t.layout is not torch.strided or t.is_neg():
-            return True
-    return False
-
-
 def at_hand(*tensors: Tensor) -> bool:
     """Whether these are numbers in memory, and an operator would add nothing but gradients."""
+    if compiling() or has_torch_function(tensors) or watched() or is_tracing():
+        return False
     for t in tensors:
-        if not isinstance(t, Tensor) or not t.is_cpu:
+        if type(t) not in ORDINARY or not t.is_cpu or t.layout is not torch.strided or t.is_neg():
             return False
-    return not seen(*tensors)
+    return True
 
 
 def takes_kernel(x: Tensor) -> bool:

@@ -2,12 +2,13 @@
 
     rotate                a new tensor
     rotate_               in place
+    rotate_qk             query and key at once, whose numbers of heads may differ
     normalise_and_rotate  rows divided by their root mean square, weighed, and turned
+    rotate_qk_norm        the same of query and key
     rotate_backward       gradients of cos and sin; that of x is `rotate` with the other `inverse`
-    rotate_qk, rotate_qk_norm  the first and the third for query and key
 
-Each of the first three looks for gradients and transforms, and leaves the numbers to a kernel of its own
-(`rotate_kernel`, `rotate_kernel_`, `normalise_and_rotate_kernel`), an operator that knows of neither. The CPU and CUDA
+Each of the first four looks for gradients and transforms, and leaves the numbers to a kernel of its own
+(`rotate_kernel`, `rotate_kernel_` and so on), an operator that knows of neither. The CPU and CUDA
 have kernels, every other device the same in plain torch. Tables have the type of the arithmetic: float64 for float64,
 float32 for all others. All results are contiguous.
 """
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_bridge import kernel, rules
-from torch_bridge.cuda import by_cuda, installed
+from torch_bridge.cuda import both_by_cuda, by_cuda, installed
 from torch_bridge.doors import transformed
 from torch_bridge.kernel import KINDS, needs_gradient
 from torch_bridge.plain import check, check_all, check_weight, normalised, plain, split
@@ -30,18 +31,16 @@ FORM = "str pairing, int start=0, bool inverse=False"
 SCHEMAS = {
     "rotate": f"(Tensor x, {TABLES}, {FORM}) -> Tensor",
     "rotate_": f"(Tensor(a!) x, {TABLES}, {FORM}) -> ()",
+    "rotate_qk": f"(Tensor query, Tensor key, {TABLES}, {FORM}) -> (Tensor, Tensor)",
     "normalise_and_rotate": f"(Tensor x, Tensor weight, {TABLES}, float epsilon, str pairing, int start=0) -> Tensor",
 }
-KERNELS = {"rotate": "rotate_kernel", "rotate_": "rotate_kernel_"}
-KERNELS["normalise_and_rotate"] = "normalise_and_rotate_kernel"
+KERNELS = {name: f"{name}_kernel" for name in SCHEMAS} | {"rotate_": "rotate_kernel_"}
 for name, schema in SCHEMAS.items():
     for operator in (name, KERNELS[name]):
         LIBRARY.define(operator + schema, tags=torch.Tag.pt2_compliant_tag)
-QK = "Tensor query, Tensor key"
 for schema in (
-    f"rotate_qk({QK}, {TABLES}, {FORM}) -> (Tensor, Tensor)",
-    f"rotate_qk_norm({QK}, Tensor query_weight, Tensor key_weight, {TABLES}, float epsilon, str pairing, int start=0) "
-    "-> (Tensor, Tensor)",
+    "rotate_qk_norm(Tensor query, Tensor key, Tensor query_weight, Tensor key_weight, "
+    f"{TABLES}, float epsilon, str pairing, int start=0) -> (Tensor, Tensor)",
     f"rotate_backward(Tensor grad, Tensor x, {TABLES}, {FORM}) -> (Tensor, Tensor)",
 ):
     LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
@@ -64,6 +63,13 @@ def on_cpu_(x: Tensor, *rest: Any) -> None:
         kernel.turn((("x", x),), *rest)
     else:
         plain_(x, *rest)
+
+
+def qk_on_cpu(query: Tensor, key: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    if query.dtype not in KINDS:
+        return plain_qk(query, key, *rest)
+    query, key = kernel.turned((("query", query), ("key", key)), *rest)
+    return query, key
 
 
 def norm_on_cpu(
@@ -93,6 +99,22 @@ def on_cuda_(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, 
         raise ValueError(f"x cannot be rotated in place: {error}") from None
 
 
+def qk_on_cuda(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """In one launch where both are stored alike."""
+    form = (cos, sin, pairing, start, inverse)
+    check_all((("query", query), ("key", key)), *form[:4])
+    alike = query.dtype == key.dtype and query.shape[-1] == key.shape[-1]
+    if alike and installed() and query.dtype in KINDS:
+        return both_by_cuda(query, key, *form)
+    return on_cuda(query, *form), on_cuda(key, *form)
+
+
+def plain_qk(query: Tensor, key: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return plain(query, *rest), plain(key, *rest)
+
+
 def plain_(x: Tensor, *rest: Any) -> None:
     x.copy_(plain(x, *rest))
 
@@ -110,6 +132,10 @@ def shape_of(x: Tensor, cos: Tensor, sin: Tensor, pairing: str, start: int = 0, 
 
 def shape_of_none(x: Tensor, *rest: Any) -> None:
     shape_of(x, *rest)
+
+
+def shape_of_both(query: Tensor, key: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return shape_of(query, *rest), shape_of(key, *rest)
 
 
 def shape_of_norm(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, epsilon: float, *form: Any) -> Tensor:
@@ -164,20 +190,20 @@ def with_gradient_(x: Tensor, cos: Tensor, sin: Tensor, *form: Any) -> None:
         OPS.rotate_kernel_(x, cos, sin, *form)
 
 
+def qk_with_gradient(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
+    check_all((("query", query), ("key", key)), cos, sin, *form[:2])
+    if transformed() or needs_gradient(query, key, cos, sin):
+        return rotate(query, cos, sin, *form), rotate(key, cos, sin, *form)
+    turned: tuple[Tensor, Tensor] = OPS.rotate_qk_kernel(query, key, cos, sin, *form)
+    return turned
+
+
 def norm_with_gradient(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, epsilon: float, *form: Any) -> Tensor:
     if transformed() or needs_gradient(x, weight, cos, sin):
         turned: Tensor = rotate(normalised(x, weight, cos.dtype, epsilon), cos, sin, *form)
         return turned.to(x.dtype)
     alone: Tensor = OPS.normalise_and_rotate_kernel(x, weight, cos, sin, epsilon, *form)
     return alone
-
-
-# --- query and key
-
-
-def each(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
-    check_all((("query", query), ("key", key)), cos, sin, *form[:2])
-    return rotate(query, cos, sin, *form), rotate(key, cos, sin, *form)
 
 
 def each_norm(query: Tensor, key: Tensor, of_query: Tensor, of_key: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -189,6 +215,7 @@ def each_norm(query: Tensor, key: Tensor, of_query: Tensor, of_key: Tensor, *res
 for name, cpu, composite, fake, autograd in (
     ("rotate", on_cpu, plain, shape_of, with_gradient),
     ("rotate_", on_cpu_, plain_, shape_of_none, with_gradient_),
+    ("rotate_qk", qk_on_cpu, plain_qk, shape_of_both, qk_with_gradient),
     ("normalise_and_rotate", norm_on_cpu, plain_norm, shape_of_norm, norm_with_gradient),
 ):
     for operator in (name, KERNELS[name]):
@@ -197,9 +224,9 @@ for name, cpu, composite, fake, autograd in (
             LIBRARY.impl(operator, composite, key)
         LIBRARY.impl(operator, fake, "Meta")
     LIBRARY.impl(name, autograd, "Autograd")
-for name, cuda in (("rotate", on_cuda), ("rotate_", on_cuda_)):
+for name, cuda in (("rotate", on_cuda), ("rotate_", on_cuda_), ("rotate_qk", qk_on_cuda)):
     for operator in (name, KERNELS[name]):
         LIBRARY.impl(operator, cuda, "CUDA")
-for name, parts in (("rotate_backward", backward), ("rotate_qk", each), ("rotate_qk_norm", each_norm)):
+for name, parts in (("rotate_backward", backward), ("rotate_qk_norm", each_norm)):
     LIBRARY.impl(name, parts, "CompositeImplicitAutograd")
 rules.when_imported("torch.distributed.tensor", rules.register)

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from numba_kernels.plan import small
 from torch_bridge import kernel, operators
-from torch_bridge.cuda import both_by_cuda, takes_both
 from torch_bridge.kernel import KINDS, Named, at_hand, needs_gradient
 from torch_bridge.plain import arithmetic, check_all, check_weight
 
@@ -97,8 +96,8 @@ def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]
         return [operators.Rotation.apply(x, cos, sin, *form) for _, x in tensors]
     cos, sin = in_arithmetic(tensors, cos, sin)
     check_all(tensors, cos, sin, *form[:2])
-    if len(tensors) == 2 and takes_both(every[0], every[1], cos, sin):
-        return list(both_by_cuda(every[0], every[1], cos, sin, *form))
+    if len(tensors) == 2:
+        return list(operators.rotate_qk(every[0], every[1], cos, sin, *form))
     return [operators.rotate(x, cos, sin, *form) for _, x in tensors]
 
 

@@ -44,8 +44,17 @@ def register() -> None:
     def of_norm(x: Any, weight: Any, cos: Any, sin: Any, *form: Any) -> list[Split]:
         return [([mine], [mine, whole, table, table, *nothing(form)]) for mine, table in splits(x, cos)]
 
+    def of_rotate_qk(query: Any, key: Any, cos: Any, sin: Any, *form: Any) -> list[Split]:
+        return [
+            ([q, k], [q, k, table, table, *nothing(form)])
+            for q, table in splits(query, cos)
+            for k, same in splits(key, cos)
+            if same == table
+        ]
+
     for rule, names in (
         (of_rotate, ("rotate", "rotate_kernel")), (of_rotate_, ("rotate_", "rotate_kernel_")),
+        (of_rotate_qk, ("rotate_qk", "rotate_qk_kernel")),
         (of_norm, ("normalise_and_rotate", "normalise_and_rotate_kernel")),
     ):  # fmt: skip
         for name in names:

@@ -216,14 +216,13 @@ def test_interleaved_views_of_one_buffer_are_apart():
 def test_the_operator_of_a_device(dtype, inverse):
     """The simulator takes tensors of the CPU for those of a device; numbers are plain torch's."""
     from torch_bridge import operators
-    from torch_bridge.cuda import both_by_cuda
     from torch_bridge.plain import plain
 
     assert operators.installed()
     x, (cos, sin) = torch.randn(2, 3, 4, 10, device=HERE).to(dtype), torch.randn(2, 4, 4, device=HERE)
     form = (cos, sin, "interleaved", 1, inverse)
     assert torch.equal(operators.on_cuda(x, *form), plain(x, *form))
-    for turned, one in zip(both_by_cuda(x, x[:, :1], *form), (x, x[:, :1]), strict=True):
+    for turned, one in zip(operators.qk_on_cuda(x, x[:, :1], *form), (x, x[:, :1]), strict=True):
         assert torch.equal(turned, plain(one, *form))
     turned, here, place = plain(x, *form), x.transpose(1, 2).contiguous().transpose(1, 2), x.data_ptr()
     for one in (x, here):
