@@ -145,7 +145,7 @@ def test_every_table_is_complete(small, bench):
     assert list(rows) == list(SECTIONS)
     absent = {name for name in peers.PEERS if name in done.found["left out"]}
     here = len(peers.PEERS) - len(absent)
-    expected = {"size": 2 * 3, "shape": len(kernels.VARIATIONS), "tables": 5, "decode": here, "training": 2,
+    expected = {"size": 3, "shape": len(kernels.VARIATIONS), "tables": 5, "decode": here, "training": 2,
                 "together": 1, "peers": 2 * here, "growth": 3, "start": 2}  # fmt: skip
     expected["threads"] = len(rows["threads"])  # as many as the machine has
     assert {name: len(found) for name, found in rows.items()} == expected
