@@ -11,9 +11,11 @@ Read in this order:
 7. ``calls``       forward and backward; what one call saves over several
 8. ``peers``       other implementations, made ready
 9. ``against``     the kernels against them; one decoded token
-10. ``scaling``    threads, and long sequences
-11. ``start``      the first call ever, and the import
-12. ``machine``    where it was measured
-13. ``report``     tables on a terminal, JSON, a chart
-14. ``command``    the command line
+10. ``by_hand``    the rotation in C, compiled where there is a compiler
+11. ``hand``       the kernels against it
+12. ``scaling``    threads, and long sequences
+13. ``start``      the first call ever, and the import
+14. ``machine``    where it was measured
+15. ``report``     tables on a terminal, JSON, a chart
+16. ``command``    the command line
 """

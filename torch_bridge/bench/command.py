@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from torch_bridge.bench import against, calls, kernels, machine, report, scaling, start, tables
+from torch_bridge.bench import against, calls, hand, kernels, machine, report, scaling, start, tables
 from torch_bridge.bench.rows import LeftOut, Row, Section, Wrong
 from torch_bridge.bench.timing import Effort
 
@@ -21,6 +21,7 @@ SECTIONS: dict[str, Callable[[bool], Section]] = {  # a table is a function, tol
     "training": calls.training,
     "together": calls.together,
     "peers": against.by_size,
+    "hand": hand.by_hand,
     "threads": scaling.threads,
     "growth": scaling.growth,
     "start": start.start,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Calls = Mapping[str, Callable[[], Any]]
 Times = dict[str, NDArray[np.float64]]
 LEAST = 5  # rounds, however long they take
+SETTLE = 0.005  # seconds after which threads without work sleep
 SAMPLE = 200e-6  # seconds that a sample takes at least, for clocks to be nothing beside it
 
 
@@ -54,6 +55,16 @@ def in_turn(calls: Calls, effort: Effort, before: Callable[[str], Any] | None = 
             if number:
                 taken[name].append(seconds)
     return {name: np.array(seconds) for name, seconds in taken.items()}
+
+
+def settled(calls: Calls) -> Callable[[str], None]:
+    """What is done before each sample: each has threads of its own, and those of one that spin slow the other down."""
+
+    def before(name: str) -> None:
+        time.sleep(SETTLE)
+        calls[name]()
+
+    return before
 
 
 def sample(call: Callable[[], Any], many: int) -> float:
