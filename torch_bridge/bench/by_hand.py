@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_bridge.bench.rows import LeftOut
 
 COMPILERS = ("cc", "gcc", "clang")
-OPTIONS = ("-O3", "-march=native", "-ffp-contract=off", "-fopenmp", "-shared", "-fPIC")
+OPTIONS = ("-O3", "-ffp-contract=off", "-fopenmp", "-shared", "-fPIC")
 SOURCE = Path(__file__).with_name("by_hand.c")
 NAME = "C by hand"
 BLOCK = 32  # tokens
@@ -43,11 +43,11 @@ def compiler() -> str:
 
 
 @cache
-def library(path: str) -> Any:
-    """The source as compiled by the compiler at a path; why it could not be, where it could not."""
+def library(path: str, processor: str = "native") -> Any:
+    """The source as compiled for a processor by the compiler at a path; why it could not be, where it could not."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         target = Path(folder) / "by_hand.so"
-        words = [path, *OPTIONS, str(SOURCE), "-o", str(target)]
+        words = [path, *OPTIONS, f"-march={processor}", str(SOURCE), "-o", str(target)]
         try:
             done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode:
@@ -70,7 +70,7 @@ def ways(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str) -> dict
     streams = (0, 1) if made.lanes() > 1 and out.data_ptr() % LINE == 0 else (0,)
     blocks = sorted({min(BLOCK, tokens), tokens})
     threads = sorted({1, most}) if x.numel() < FEW else [most]
-    calls = {}
+    calls: dict[str, Callable[[], Any]] = {}
     for block, ahead, stream, many in product(blocks, (0, 1), streams, threads):
         words = f"blocks of {block}" + ", prefetch" * ahead + ", streaming" * stream + f", threads {many}"
         addresses = (t.data_ptr() for t in (x, out, cos, sin))

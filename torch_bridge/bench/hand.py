@@ -44,7 +44,8 @@ def measure(case: Case, effort: Effort) -> Sequence[Row]:
         rotations: dict[str, Callable[[], Any]] = {
             f"ours {way}": partial(nk.rotate, array(x), cos.numpy(), sin.numpy(), **words),
             f"kernel {way}": loops(x, target, cos, sin, case.pairing),
-        } | by_c
+            **by_c,
+        }
         verify(rotations, x, target, (cos, sin), case.pairing)
         calls |= rotations
     times = in_turn(calls, effort, settled(calls))

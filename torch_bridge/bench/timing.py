@@ -31,18 +31,18 @@ class Figure(NamedTuple):
     unit: str
 
 
-def in_turn(calls: Calls, effort: Effort, before: Callable[[str], Any] | None = None) -> Times:
+def in_turn(calls: Calls, effort: Effort, before: Callable[[str], Any] | None = None, alone: bool = False) -> Times:
     """Seconds of each call, one number a round: every call in each round, the other way round in every second.
 
     Where a call is short, a sample is the mean of several. One of each, and one round, do not count. `before` is
-    called with the name before each sample and is not timed.
+    called with the name before each sample and is not timed; `alone` makes a sample of one call, the one after it.
     """
     many: dict[str, int] = {}
     for name, call in calls.items():
         if before is not None:
             before(name)
         call()
-        many[name] = max(1, min(1000, int(SAMPLE / sample(call, 1))))
+        many[name] = 1 if alone else max(1, min(1000, int(SAMPLE / sample(call, 1))))
     taken: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + effort.seconds
     for number in range(effort.rounds + 1):
