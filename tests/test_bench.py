@@ -181,7 +181,7 @@ def test_every_table_is_complete(small, bench):
                 assert one["runs"] == 2 or name == "start"
     assert done.chart.read_bytes().startswith(b"\x89PNG")
     for section in done.found["sections"].values():
-        assert section["title"] in done.out
+        assert not section["rows"] or section["title"] in done.out
 
 
 def test_the_machine_is_described(small, bench):
