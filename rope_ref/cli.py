@@ -89,7 +89,8 @@ def add_bench(one: argparse.ArgumentParser) -> None:
     one.add_argument("--rounds", type=int, metavar="N",
                      help="runs of every call; by default at most 50, and fewer of long ones")  # fmt: skip
     one.add_argument("--only", action="append", default=[], metavar="TABLE", help="a table alone; may be repeated: "
-                     "size, shape, tables, decode, training, together, peers, threads, growth, start")  # fmt: skip
+                     "size, shape, tables, decode, calls, training, together, norm, peers, hand, threads, "
+                     "alternating, growth, start")  # fmt: skip
     one.add_argument("--json", metavar="FILE", default="rope-ref-bench.json", help="default: %(default)s")
     one.add_argument("--png", metavar="FILE", default="rope-ref-bench.png",
                      help="bandwidth by size, where matplotlib is installed (default: %(default)s)")  # fmt: skip

@@ -2,7 +2,9 @@
 
 import json
 import math
+import platform
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,8 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.models.llama import modeling_llama
 
+import numba_kernels as nk
+from numba_kernels.machine import caches
 from rope_ref.cli import main
-from torch_bridge.bench import against, calls, kernels, machine, peers, scaling, start, tables
+from rope_ref.pairing import PAIRINGS
+from torch_bridge.bench import (
+    against,
+    by_hand,
+    calls,
+    hand,
+    kernels,
+    machine,
+    norm,
+    peers,
+    pools,
+    scaling,
+    start,
+    tables,
+)
 from torch_bridge.bench.cases import DTYPES, Case, check, check_memory
 from torch_bridge.bench.command import SECTIONS
 from torch_bridge.bench.formulas import apply_rotary_pos_emb, complex_view, hugging_face, widened
@@ -31,10 +49,14 @@ FIGURES = {
     "shape": {"in place", "given", "fresh", "bandwidth", "bandwidth of mul_", "eager"},
     "tables": {"over plain"},
     "decode": {"peer", "new", "in place", "over new", "over in place"},
+    "calls": {"time", "over the formula"},
     "training": {"eager"},
     "together": {"one", "separate", "over one"},
+    "norm": {"over rotation", "apart over one pass"},
     "peers": {"times slower"},
+    "hand": {"in place", "given", "kernel in place", "kernel given"},
     "threads": {"rotate", "mul_"},
+    "alternating": {"alone", "after mul_", "after a rotation"},
     "growth": {"rotate", "mul_", "ratio"},
 }
 
@@ -46,6 +68,7 @@ def small(monkeypatch):
         (kernels, "TOKENS", (1, 8, 16)), (kernels, "VARIED_TOKENS", (8,)), (tables, "TOKENS", (8,)),
         (against, "TOKENS", (1, 8)), (calls, "TOKENS", (8,)), (scaling, "THREAD_TOKENS", 8),
         (scaling, "GROWTH_TOKENS", (8, 16, 32)), (torch, "compile", lambda call, dynamic: call),
+        (norm, "TOKENS", (8,)), (hand, "TOKENS", (1, 8)), (pools, "TOKENS", (8,)),
         (start, "run", lambda program, **environment: 0.5),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
@@ -145,8 +168,9 @@ def test_every_table_is_complete(small, bench):
     assert list(rows) == list(SECTIONS)
     absent = {name for name in peers.PEERS if name in done.found["left out"]}
     here = len(peers.PEERS) - len(absent)
-    expected = {"size": 2 * 3, "shape": len(kernels.VARIATIONS), "tables": 5, "decode": here, "training": 2,
-                "together": 1, "peers": 2 * here, "growth": 3, "start": 2}  # fmt: skip
+    expected = {"size": 3, "shape": len(kernels.VARIATIONS), "tables": 5, "decode": here, "training": 2,
+                "together": 1, "peers": 2 * here, "growth": 3, "start": 2, "calls": 9, "norm": 2,
+                "alternating": 1, "hand": 0 if by_hand.NAME in done.found["left out"] else 2}  # fmt: skip
     expected["threads"] = len(rows["threads"])  # as many as the machine has
     assert {name: len(found) for name, found in rows.items()} == expected
     for name, found in rows.items():
@@ -157,13 +181,14 @@ def test_every_table_is_complete(small, bench):
                 assert one["runs"] == 2 or name == "start"
     assert done.chart.read_bytes().startswith(b"\x89PNG")
     for section in done.found["sections"].values():
-        assert section["title"] in done.out
+        assert not section["rows"] or section["title"] in done.out
 
 
 def test_the_machine_is_described(small, bench):
     found = bench("--only", "together", "--rounds", "1").found
     assert list(found["sections"]) == ["together"]
     assert found["machine"]["cores"] >= 1 and found["machine"]["versions"]["torch"] == torch.__version__
+    assert found["machine"]["caches"] == caches()
 
 
 def test_implementations_that_are_not_there_are_named(small, bench, monkeypatch):
@@ -181,11 +206,57 @@ def test_an_implementation_that_is_wrong_is_left_out_with_its_error(small, bench
     assert "its result is off by" in done.found["left out"]["still, one decoded token float32"]
 
 
-@pytest.mark.parametrize("module, only", [(kernels, "size"), (against, "peers"), (calls, "together")])
+@pytest.mark.parametrize("module, only", [
+    (kernels, "size"), (against, "peers"), (calls, "together"), (pools, "alternating"),
+])  # fmt: skip
 def test_nothing_is_timed_or_written_where_ours_is_wrong(small, bench, monkeypatch, module, only):
     monkeypatch.setattr(module, "rotate", lambda x, *tables, **words: x.clone())
     done = bench("--quick", "--only", only)
     assert done.status == 1 and done.found is None and "is off by" in done.err
+
+
+@pytest.mark.parametrize("found, reason", [
+    (None, "no C compiler is installed, none of cc, gcc, clang"),
+    ("/nowhere/cc", "cc fails: [Errno 2] No such file or directory: '/nowhere/cc'"),
+    (sys.executable, f"{Path(sys.executable).name} fails: "),
+])  # fmt: skip
+def test_c_by_hand_is_left_out_where_it_cannot_be_compiled(small, bench, monkeypatch, found, reason):
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    done = bench("--quick", "--only", "hand", "--rounds", "1")
+    assert done.status == 0 and done.found["sections"]["hand"]["rows"] == []
+    assert done.found["left out"][by_hand.NAME].startswith(reason)
+
+
+def test_c_by_hand_is_not_timed_where_it_is_wrong(small, bench, monkeypatch):
+    monkeypatch.setattr(hand, "ways", lambda *arguments: {"nothing": lambda: None})
+    done = bench("--quick", "--only", "hand", "--rounds", "1")
+    assert done.status == 1 and "C in place, nothing is not bit for bit the rotation of numba_kernels" in done.err
+
+
+@pytest.mark.parametrize("processor", ["native", "haswell", "x86-64"])
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 256])
+def test_c_by_hand_gives_our_bits(monkeypatch, processor, pairing, head_dim):
+    vectors = torch.backends.cpu.get_cpu_capability()
+    if processor != "native" and (platform.machine() != "x86_64" or processor == "haswell" and "AVX" not in vectors):
+        pytest.skip(f"not made for {platform.machine()}, {vectors}")
+    case = Case(37, pairing=pairing, heads=(5,), head_dim=head_dim, rotary_dim=head_dim)
+    (x,), (cos, sin) = case.tensors(), case.tables()
+    wanted = nk.rotate(x.numpy(), cos.numpy(), sin.numpy(), pairing=pairing)
+    try:
+        made = by_hand.library(by_hand.compiler(), processor)
+        monkeypatch.setattr(by_hand, "library", lambda path: made)
+        found = [(call, source, target) for source, target in ((x, torch.empty_like(x)), (x, x))
+                 for call in by_hand.ways(source, target, cos, sin, pairing).values()]  # fmt: skip
+    except LeftOut as absent:
+        pytest.skip(absent.reason)
+    assert len(found) >= 2 * 2 * 2  # blocks and prefetch, into a buffer and in place
+    before = x.clone()
+    for call, source, target in found:
+        target.zero_()
+        source.copy_(before)
+        call()
+        assert np.array_equal(target.numpy().view(np.int32), wanted.view(np.int32))
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -8,12 +8,17 @@ Read in this order:
 4. ``formulas``    what others write in torch's own operations
 5. ``kernels``     against the speed of memory, by size, dtype, shape and strides
 6. ``tables``      what other tables cost, and rows that are gathered
-7. ``calls``       forward and backward; what one call saves over several
-8. ``peers``       other implementations, made ready
-9. ``against``     the kernels against them; one decoded token
-10. ``scaling``    threads, and long sequences
-11. ``start``      the first call ever, and the import
-12. ``machine``    where it was measured
-13. ``report``     tables on a terminal, JSON, a chart
-14. ``command``    the command line
+7. ``model``       what a model calls for one token
+8. ``calls``       forward and backward; what one call saves over several
+9. ``norm``        normalisation and rotation in one pass
+10. ``peers``      other implementations, made ready
+11. ``against``    the kernels against them; one decoded token
+12. ``by_hand``    the rotation in C, compiled where there is a compiler
+13. ``hand``       the kernels against it
+14. ``scaling``    threads, and long sequences
+15. ``pools``      torch's threads beside Numba's
+16. ``start``      the first call ever, and the import
+17. ``machine``    where it was measured
+18. ``report``     tables on a terminal, JSON, a chart
+19. ``command``    the command line
 """

@@ -1,6 +1,5 @@
 """Other implementations: one tensor by size, and query and key of one decoded token."""
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,11 +12,10 @@ from torch_bridge import rotate, rotate_qk
 from torch_bridge.bench.cases import START, Case, check, close, rotated, roundings
 from torch_bridge.bench.peers import PEERS, Peer, tables_at
 from torch_bridge.bench.rows import Job, LeftOut, Row, Section, Wrong
-from torch_bridge.bench.timing import Calls, Effort, figure, in_turn
+from torch_bridge.bench.timing import Effort, figure, in_turn, settled
 
 TOKENS = (1, 512, 4096)
 DTYPES = ("float32", "bfloat16")
-SETTLE = 0.005  # seconds after which threads without work sleep
 POSITION = 200  # of the decoded token: beyond 256 some peers are wrong in bfloat16
 BY_SIZE = """\
 (1, 32, tokens, 128). The time of a peer over that of torch_bridge.rotate, same pairing: how many times slower it is.
@@ -81,16 +79,6 @@ def one_token(name: str, dtype: str, effort: Effort) -> Sequence[Row]:
     figures = {way: figure(times[way] * 1e6, "us") for way in calls}
     figures |= {f"over {way}": figure(times["peer"] / times[way]) for way in ("new", "in place")}
     return [Row({"peer": name, "dtype": dtype, "pairing": pairing}, figures)]
-
-
-def settled(calls: Calls) -> Callable[[str], None]:
-    """What is done before each sample: each has threads of its own, and those of one that spin slow the other down."""
-
-    def before(name: str) -> None:
-        time.sleep(SETTLE)
-        calls[name]()
-
-    return before
 
 
 def ready(name: str, xs: Sequence[Tensor], rope: Rope, start: int) -> Peer:

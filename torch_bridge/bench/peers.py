@@ -110,6 +110,7 @@ def onnxruntime(xs: Sequence[Tensor], rope: Rope, start: int) -> Peer:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would slow down whoever comes next
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return Peer(lambda: session.run(None, feeds), lambda ys: [torch.from_numpy(y) for y in ys], name_of(xs[0]))
 

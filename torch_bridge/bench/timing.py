@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Calls = Mapping[str, Callable[[], Any]]
 Times = dict[str, NDArray[np.float64]]
 LEAST = 5  # rounds, however long they take
+SETTLE = 0.005  # seconds after which threads without work sleep
 SAMPLE = 200e-6  # seconds that a sample takes at least, for clocks to be nothing beside it
 
 
@@ -30,18 +31,18 @@ class Figure(NamedTuple):
     unit: str
 
 
-def in_turn(calls: Calls, effort: Effort, before: Callable[[str], Any] | None = None) -> Times:
+def in_turn(calls: Calls, effort: Effort, before: Callable[[str], Any] | None = None, alone: bool = False) -> Times:
     """Seconds of each call, one number a round: every call in each round, the other way round in every second.
 
     Where a call is short, a sample is the mean of several. One of each, and one round, do not count. `before` is
-    called with the name before each sample and is not timed.
+    called with the name before each sample and is not timed; `alone` makes a sample of one call, the one after it.
     """
     many: dict[str, int] = {}
     for name, call in calls.items():
         if before is not None:
             before(name)
         call()
-        many[name] = max(1, min(1000, int(SAMPLE / sample(call, 1))))
+        many[name] = 1 if alone else max(1, min(1000, int(SAMPLE / sample(call, 1))))
     taken: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + effort.seconds
     for number in range(effort.rounds + 1):
@@ -54,6 +55,16 @@ def in_turn(calls: Calls, effort: Effort, before: Callable[[str], Any] | None = 
             if number:
                 taken[name].append(seconds)
     return {name: np.array(seconds) for name, seconds in taken.items()}
+
+
+def settled(calls: Calls) -> Callable[[str], None]:
+    """What is done before each sample: each has threads of its own, and those of one that spin slow the other down."""
+
+    def before(name: str) -> None:
+        time.sleep(SETTLE)
+        calls[name]()
+
+    return before
 
 
 def sample(call: Callable[[], Any], many: int) -> float:
