@@ -24,7 +24,7 @@ def turn(dtype="float32"):
     """Whether a rotation for several threads, by cos 2 and sin 0, doubles: NumPy's arrays and torch's tensors."""
     x, cos, sin = np.ones((4, 512, 64), dtype), np.full((512, 32), 2.0, np.float32), np.zeros((512, 32), np.float32)
     twice = [nk.rotate(x, cos, sin, pairing="half-split")]
-    for _ in range(2):  # the second by the short path
+    for _ in range(2):  # the second by what is known of the first
         tensors = (torch.from_numpy(a) for a in (x, cos, sin))
         twice.append(bridge.rotate(*tensors, pairing="half-split").numpy())
     return all((y == 2).all() for y in twice)
