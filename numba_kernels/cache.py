@@ -10,33 +10,42 @@ import hashlib
 import logging
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
+from llvmlite.binding import ffi
 from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
 
 LOG = logging.getLogger(__package__)
 SOURCES = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))  # as they were imported
 VERSIONS = f"{numba.__version__} {llvmlite.__version__} {numba.config.CPU_NAME} {numba.config.CPU_FEATURES}"
 DIGEST = hashlib.sha256(SOURCES + VERSIONS.encode()).hexdigest()[:16]
 
-_compiling = threading.RLock()  # a fork waits for it: in the child nobody would ever open it
+# Whoever compiles holds Numba's lock; whoever frees what was compiled, as garbage is collected, that of LLVM. A fork waits
+# for both: in the child nobody would ever open them. Neither is documented; without the second such a child may hang.
+_held = ExitStack()
+
+
+def _hold() -> None:
+    for lock in (global_compiler_lock, getattr(ffi.lib, "_lock", nullcontext())):
+        _held.enter_context(lock)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release
-    )
+    os.register_at_fork(before=_hold, after_in_parent=_held.close, after_in_child=_held.close)
 
 
 def compiled(function: Callable[..., Any], signature: Any, name: str, **options: Any) -> Any:
     """`numba.njit` of a function for one signature, from the cache if it is there under this name."""
     function.__qualname__ = f"{name}-{DIGEST}"
     began, often = time.perf_counter(), "once on this machine"
-    with _compiling:
+    with global_compiler_lock:
         try:
             check_trust(Path(njit(cache=True, **options)(function).stats.cache_path))
             kernel = njit(signature, cache=True, **options)(function)

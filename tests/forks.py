@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import llvmlite.binding
 import numpy as np
 import torch
 
@@ -113,8 +114,25 @@ def compiling():
     return codes
 
 
+def freeing():
+    """Another thread is in LLVM, as one is that happens to collect what was compiled."""
+    assert turn()
+    going = True
+
+    def work():
+        while going:
+            llvmlite.binding.parse_assembly("")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    codes = [forked() for _ in range(2)]
+    going = False
+    worker.join()
+    return codes
+
+
 if __name__ == "__main__":
-    ways = {way.__name__: way for way in (after, before, inside, compiling)}
+    ways = {way.__name__: way for way in (after, before, inside, compiling, freeing)}
     codes = ways[sys.argv[1]]()
     print(len(codes), "children")
     sys.exit(any(codes) and f"children ended with {codes}")

@@ -31,7 +31,7 @@ def test_many_threads_rotate_at_once(layer, loops):
     assert ", 0 wrong" in printed and layer in printed
 
 
-@pytest.mark.parametrize("way", ["after", "before", "inside"])
+@pytest.mark.parametrize("way", ["after", "before", "inside", "freeing"])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_children_rotate(layer, way):
     assert "children" in run(layer, "tests.forks", way)

@@ -30,8 +30,8 @@ def turn():
 def test_any_number_of_threads_gives_the_same_bits():
     x, (cos, sin) = normal(0, 3, 700, 64), normal(1, 2, 700, 32)
     most, results = numba.get_num_threads(), []
-    for threads in (1, most):
-        numba.set_num_threads(threads)
+    for several in (1, most):
+        numba.set_num_threads(several)
         results.append(nk.rotate(x, cos, sin, pairing="half-split"))
     assert np.array_equal(*results)
 
