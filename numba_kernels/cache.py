@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -20,6 +21,7 @@ import llvmlite
 import numba
 from llvmlite.binding import ffi
 from numba import njit
+from numba.core import caching
 from numba.core.compiler_lock import global_compiler_lock
 
 LOG = logging.getLogger(__package__)
@@ -27,8 +29,9 @@ SOURCES = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.gl
 VERSIONS = f"{numba.__version__} {llvmlite.__version__} {numba.config.CPU_NAME} {numba.config.CPU_FEATURES}"
 DIGEST = hashlib.sha256(SOURCES + VERSIONS.encode()).hexdigest()[:16]
 
-# Whoever compiles holds Numba's lock; whoever frees what was compiled, as garbage is collected, that of LLVM. A fork waits
-# for both: in the child nobody would ever open them. Neither is documented; without the second such a child may hang.
+# Whoever compiles holds Numba's lock; whoever frees what was compiled, as garbage is collected, that of LLVM. A fork
+# waits for both: in the child nobody would ever open them. Neither is documented; without the second such a child
+# may hang.
 _held = ExitStack()
 
 
@@ -51,11 +54,22 @@ def compiled(function: Callable[..., Any], signature: Any, name: str, **options:
             kernel = njit(signature, cache=True, **options)(function)
             if kernel.stats.cache_hits:
                 return kernel
-        except Exception as reason:  # any that unpickling may raise; one that is not of the cache comes again below
+        except Exception as reason:  # any that unpickling may raise
+            if not of_the_cache(reason):  # but what a signal raised, say, while LLVM was at work
+                raise
             kernel = njit(signature, **options)(function)
             often = f"and in every process, since it cannot be kept: {type(reason).__name__}: {reason}"
     LOG.warning("compiled the kernel %s in %.1f s, %s", name, time.perf_counter() - began, often)
     return kernel
+
+
+def of_the_cache(error: BaseException) -> bool:
+    """Whether an error came while a cache was looked for, read or written."""
+    where = (caching.__file__, __file__)
+    return any(
+        frame.f_code.co_filename in where and frame.f_code is not compiled.__code__
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def check_trust(folder: Path) -> None:

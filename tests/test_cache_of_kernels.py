@@ -1,6 +1,7 @@
 """Compiled code on disk: what is damaged, missing, not ours or cannot be written is compiled again, and logged."""
 
 import os
+import runpy
 import shutil
 import stat
 import subprocess
@@ -104,6 +105,29 @@ builtins.open = full
     assert KEPT in logged(start(tmp_path))
 
 
+def test_what_a_signal_raises_meanwhile_is_not_taken_for_a_fault_of_the_cache(tmp_path):
+    """As a timeout does: it arrives, at once, and the next rotation compiles."""
+    logged(start(tmp_path, """
+import logging, signal
+logging.disable()
+class Stop(Exception): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGALRM, stop)
+import numba_kernels as nk, numpy as np
+from numba_kernels import cache
+lower = cache.njit
+def slow(*arguments, **options):
+    signal.setitimer(signal.ITIMER_REAL, 0.2 if arguments else 0)  # where it has a signature it compiles
+    return lower(*arguments, **options)
+cache.njit = slow
+try:
+    nk.rotate(np.ones(2), np.ones(1), np.ones(1), pairing="half-split")
+except Stop: pass
+else: raise AssertionError
+cache.njit = lower
+""" + TURN))
+
+
 def test_where_nothing_can_be_written_it_is_compiled_each_time(tmp_path):
     """Neither where Numba was told to, nor beside the sources, nor at home: as in a container that may not write."""
     nowhere = tmp_path / "file"
@@ -200,12 +224,9 @@ def test_sources_that_change_under_a_process_that_runs(package, tmp_path):
     assert not logged(start(kept, TURN.replace("1.5", "2.5"), path=package))
 
 
-def test_any_change_of_a_source_is_another_name(package):
-    def digest():
-        code = "from numba_kernels import cache; print(cache.DIGEST)"
-        process = start(package / "cache", code, path=package, PYTHONDONTWRITEBYTECODE="1")
-        return process.communicate(timeout=300)[0].strip()
-
+def test_any_change_of_a_source_is_another_name(package, monkeypatch):
+    monkeypatch.delattr(os, "register_at_fork")
+    digest = lambda: runpy.run_path(str(package / "numba_kernels" / "cache.py"))["DIGEST"]  # noqa: E731
     found = {cache.DIGEST, digest()}
     assert len(found) == 1
     sources = sorted((package / "numba_kernels").glob("*.py"))
