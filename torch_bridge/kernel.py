@@ -118,6 +118,7 @@ class Scattered(Exception):
 
 
 KNOWN: dict[Any, dict[Any, tuple[threads.Loops, int, int]]] = {}  # by tables, then by x: what `learn` returns
+NONE: dict[Any, tuple[threads.Loops, int, int]] = {}
 
 
 def ready(
@@ -125,17 +126,16 @@ def ready(
 ) -> tuple[list[tuple[threads.Loops, int, int]], int, int, int]:
     """For each of the tensors its loops, its address and its reach; the addresses of cos and sin, and their reach."""
     key = (cos.shape, cos.stride(), cos.dtype, sin.shape, sin.stride(), sin.dtype,
-           pairing, start, type(start), inverse, in_place, normed)  # fmt: skip
-    forms = KNOWN.get(key)
-    if forms is None:
-        forms = KNOWN[key] = {}
+           pairing, start, type(start), inverse, type(inverse), in_place, normed)  # fmt: skip
+    forms = KNOWN.get(key, NONE)
     calls, table = [], 0
     for name, x in tensors:
         known = forms.get((x.shape, x.stride(), x.dtype))
         if known is None:
             known = learn(name, x, cos, sin, pairing, start, inverse, in_place, normed)
-            if len(KNOWN) + len(forms) > MOST:
+            if sum(map(len, list(KNOWN.values()))) >= MOST:
                 KNOWN.clear()
+            forms = KNOWN.setdefault(key, {})
             forms[x.shape, x.stride(), x.dtype] = known
         loops, reach, table = known
         calls.append((loops, address(name, x, reach), reach))
