@@ -7,7 +7,6 @@ storage is there as far as sizes and strides reach, and that what is written is 
 import ctypes
 import math
 import mmap
-from itertools import combinations
 from typing import Any
 
 import numba
@@ -95,8 +94,7 @@ def turn(
     try:
         calls, cos_at, sin_at, table = ready(tensors, cos, sin, pairing, start, inverse, True, False)
     except Scattered:
-        for (name, x), (other, t) in combinations(tensors, 2):
-            check_apart(name, x, other, t)
+        check_targets(tensors, cos, sin)
         for (_, x), y in zip(tensors, turned(tensors, cos, sin, pairing, start, inverse), strict=True):
             x.copy_(y)
         return
@@ -150,8 +148,8 @@ def learn(
     plan.options(pairing, start, inverse)
     check(x, cos, sin, pairing, start, name)
     shape, steps, table = tuple(x.shape), x.stride(), tuple(cos.shape)
-    if in_place and layout.writes_twice(1, shape, steps):
-        raise ValueError(f"{name} has strides {steps}; expected no element to be written twice")
+    if in_place:
+        check_once(name, x)
     if dense(x) is not x or dense(cos) is not cos or cos.stride() != sin.stride():
         raise Scattered
     out = steps if in_place else tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -180,6 +178,31 @@ def address(name: str, t: Tensor, reach: int) -> int:
     if needed > found and reach:
         raise ValueError(f"{name} reaches to byte {needed} of its storage, which has {found}: was it freed?")
     return t.data_ptr()
+
+
+def check_targets(tensors: Named, cos: Tensor, sin: Tensor) -> None:
+    """Raise ValueError unless each of the tensors can be written, while no other of them, nor a table, changes.
+
+    Where one only stands for memory, as in a transform, nothing can be said.
+    """
+    every = (*tensors, ("cos", cos), ("sin", sin))
+    if compiling() or tracing() or any(type(t) not in ORDINARY or not (t.is_cpu or t.is_cuda) for _, t in every):
+        return
+    try:
+        if not all(address(name, t, nbytes(t)) for name, t in every if t.numel()):
+            return
+    except RuntimeError:  # within a transform
+        return
+    for i, (name, x) in enumerate(tensors):
+        check_once(name, x)
+        for other, t in every[i + 1 :]:
+            check_apart(name, x, other, t)
+
+
+def check_once(name: str, x: Tensor) -> None:
+    """Raise ValueError where a number of x is at two places of it."""
+    if layout.writes_twice(1, tuple(x.shape), x.stride()):
+        raise ValueError(f"{name} has strides {x.stride()}; expected no element to be written twice")
 
 
 def check_apart(name: str, x: Tensor, other: str, t: Tensor) -> None:

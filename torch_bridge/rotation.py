@@ -107,6 +107,7 @@ def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
     if direct:
         return kernel.turn(tensors, cos, sin, *form)
     check_all(tensors, cos, sin, *form[:2])
+    kernel.check_targets(tensors, cos, sin)
     for _, x in tensors:
         operators.rotate_(x, cos, sin, *form)
 
