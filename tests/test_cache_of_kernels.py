@@ -180,6 +180,16 @@ def test_what_others_may_write_to_is_not_read(copy, tmp_path, what, mode):
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root may give files away")
 @pytest.mark.parametrize("what", ["folder", "files"])
+def test_what_another_group_may_write_to_is_not_read(copy, tmp_path, what):
+    plant(copy, tmp_path / "proof")
+    for path in files(copy) if what == "files" else {file.parent for file in files(copy)}:
+        os.chown(path, -1, 65534)
+        path.chmod(0o770)
+    assert f"{NOT_KEPT}PermissionError" in logged(start(copy)) and not (tmp_path / "proof").exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("what", ["folder", "files"])
 def test_what_another_user_owns_is_not_read(copy, tmp_path, what):
     plant(copy, tmp_path / "proof")
     for path in files(copy) if what == "files" else {file.parent for file in files(copy)}:
@@ -203,7 +213,7 @@ def package(tmp_path):
     return tmp_path / "sources"
 
 
-def change(package, old="target[to + i_a] = narrow(a * c - b * s)", new="target[to + i_a] = narrow(a * c + b * s)"):
+def change(package, old, new):
     file = package / "numba_kernels" / "cpu.py"
     text = file.read_text()
     assert old in text
@@ -212,10 +222,12 @@ def change(package, old="target[to + i_a] = narrow(a * c - b * s)", new="target[
 
 def test_sources_that_change_under_a_process_that_runs(package, tmp_path):
     """As pip does below a server: what that compiles later is of the sources it imported, and so is its name."""
+    change(package, "target[to + i_a] = narrow(a * c - b * s)", "target[to + i_a] = narrow(a * c - b * s + EXTRA)")
+    change(package, "\nEVERY =", "\nEXTRA = 0\nEVERY =")  # a global, of which Numba takes no notice
     kept = tmp_path / "cache"
     old = start(kept, WAIT + TURN, path=package)
     assert old.stdout.read(5) == "ready"
-    change(package)
+    change(package, "EXTRA = 0", "EXTRA = 1")
     old.stdin.write("\n")
     old.stdin.flush()
     assert KEPT in logged(old)
