@@ -1,4 +1,4 @@
-.PHONY: help install demo test coverage bench differences peers cases package oldest release models bench-gpu docs mutants lint clean
+.PHONY: help install demo test fuzz coverage bench differences peers cases package oldest release models bench-gpu docs mutants lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -18,6 +18,9 @@ demo: .venv/installed ## rotate a Llama's queries and keys in six ways: errors a
 
 test: .venv/installed ## run every test and every example of the docs, a file at a time in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fuzz: .venv/installed ## properties and hostile calls drawn anew, for MINUTES=10; SEED=... repeats a round
+	@$(BIN)/python -m tests.forever $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 coverage: .venv/installed ## the same, with lines covered
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -5,7 +5,7 @@ Read in this order:
 1. ``arithmetic``   the arithmetic of one pair, half types: for the CPU and for CUDA alike
 2. ``cpu``          the loops over rows and pairs
 3. ``intrinsics``   what Numba cannot say
-4. ``cache``        compiled code, from one process to the next
+4. ``cache``        compiled code, from one process to the next; ``doors``, what it needs that Numba does not document
 5. ``threads``      how work is split so that threads and forks are safe
 6. ``machine``      how large its caches are
 7. ``plan``         which loops fit which strides

@@ -1,6 +1,6 @@
 """How many threads a rotation is given, and how many it starts: python -m tests.counted WAY
 
-A way is a function below. Prints the largest number that was given, and the largest that was started.
+A way is a function below. Prints the largest number that shared a rotation, and the largest that was started.
 """
 
 import os
@@ -13,15 +13,23 @@ import torch
 
 import numba_kernels as nk
 import torch_bridge.rotation as bridge
+from numba_kernels import cpu
 from numba_kernels import threads as split
+from torch_bridge import doors
 
 X, COS, SIN = np.ones((8, 512, 64), np.float32), np.full((512, 32), 2.0, np.float32), np.zeros((512, 32), np.float32)
-take, given, started = split.take, [0], [0]
+kernel, given, started = cpu.kernel, [0], [0]
 
 
-def watched(size):
-    given.append(take(size))
-    return given[-1]
+def watched(form, parallel):
+    run = kernel(form, parallel)
+
+    def counted(*arguments):
+        turned = run(*arguments)
+        given.append(arguments[-2] if turned else 0)
+        return turned
+
+    return counted
 
 
 def alive():
@@ -37,7 +45,7 @@ def on_numpy():
 
 def on_torch():
     before, tensors = alive(), [torch.from_numpy(a) for a in (X, COS, SIN)]
-    for _ in range(2):  # the second by the short path, where there is one
+    for _ in range(2):  # the second by what is known of the first
         assert (bridge.rotate(*tensors, pairing="half-split").numpy() == 2).all()
     started.append(alive() - before)
 
@@ -59,8 +67,8 @@ def told_in_another_thread():
     worker.join()
 
 
-def told_without_short_path():
-    bridge.direct.known.MISSING.append("as in an older torch")
+def told_by_the_operators():
+    doors.modes = lambda: True
     told_in_another_thread()
 
 
@@ -70,9 +78,24 @@ def told_by_numba():
     on_torch()
 
 
+@numba.njit(parallel=True)
+def loop():
+    for _ in numba.prange(2):
+        with numba.objmode():
+            on_numpy()
+
+
+def in_a_loop_of_the_users():
+    on_numpy()
+    for _ in range(3):
+        loop()
+    on_numpy()
+    assert not split._lock[0]
+
+
 if __name__ == "__main__":
-    split.take = watched
-    ways = (on_numpy, on_torch, numpy_told_by_torch, told_by_torch, told_in_another_thread, told_without_short_path,
-            told_by_numba)  # fmt: skip
+    cpu.kernel = watched
+    ways = (on_numpy, on_torch, numpy_told_by_torch, told_by_torch, told_in_another_thread, told_by_the_operators,
+            told_by_numba, in_a_loop_of_the_users)  # fmt: skip
     {way.__name__: way for way in ways}[sys.argv[1]]()
     print(max(given), max(started))

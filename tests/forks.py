@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import llvmlite.binding
 import numpy as np
 import torch
 
@@ -24,7 +25,7 @@ def turn(dtype="float32"):
     """Whether a rotation for several threads, by cos 2 and sin 0, doubles: NumPy's arrays and torch's tensors."""
     x, cos, sin = np.ones((4, 512, 64), dtype), np.full((512, 32), 2.0, np.float32), np.zeros((512, 32), np.float32)
     twice = [nk.rotate(x, cos, sin, pairing="half-split")]
-    for _ in range(2):  # the second by the short path
+    for _ in range(2):  # the second by what is known of the first
         tensors = (torch.from_numpy(a) for a in (x, cos, sin))
         twice.append(bridge.rotate(*tensors, pairing="half-split").numpy())
     return all((y == 2).all() for y in twice)
@@ -113,8 +114,25 @@ def compiling():
     return codes
 
 
+def freeing():
+    """Another thread is in LLVM, as one is that happens to collect what was compiled."""
+    assert turn()
+    going = True
+
+    def work():
+        while going:
+            llvmlite.binding.parse_assembly("")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    codes = [forked() for _ in range(2)]
+    going = False
+    worker.join()
+    return codes
+
+
 if __name__ == "__main__":
-    ways = {way.__name__: way for way in (after, before, inside, compiling)}
+    ways = {way.__name__: way for way in (after, before, inside, compiling, freeing)}
     codes = ways[sys.argv[1]]()
     print(len(codes), "children")
     sys.exit(any(codes) and f"children ended with {codes}")

@@ -16,7 +16,6 @@ import torch
 
 import numba_kernels as nk
 import torch_bridge.rotation as bridge
-from numba_kernels import team
 from torch_bridge.bench.cases import array
 
 SHAPES = ((1, 1, 1, 64), (2, 3, 7, 20), (1, 4, 33, 128), (2, 8, 128, 64), (1, 16, 300, 64))
@@ -102,8 +101,7 @@ def main():
     parser.add_argument("--loops", action="store_true")
     wanted = parser.parse_args()
     done, wrong = serve(wanted.seconds, wanted.threads, wanted.loops)
-    layer = numba.threading_layer() if numba.np.ufunc.parallel._is_initialized else "no layer of Numba's"
-    print(f"{done} rotations by {wanted.threads} threads, {len(wrong)} wrong;", "OpenMP," if team.OPENMP else "", layer)
+    print(f"{done} rotations by {wanted.threads} threads, {len(wrong)} wrong; {numba.threading_layer()}")
     sys.exit(bool(wrong) and str(wrong[:5]))
 
 

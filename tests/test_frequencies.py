@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mpmath import mpf
 
@@ -61,17 +61,23 @@ def test_bands(width, theta, factor, length, low, band):
 
 
 @given(widths, thetas, factors, lengths, st.booleans())
+@example(4, 100.0, 4.0, 300000, True)  # low and high meet at the last channel
 def test_yarn(width, theta, factor, length, truncate):
     ours = rr.variants.yarn(width, factor, length, theta, truncate=truncate)
     low, high = (width * math.log(length / (2 * math.pi * b)) / (2 * math.log(theta)) for b in (32, 1))
-    if truncate:  # a bound within rounding of a whole number may go either way
+    # the logarithms and what comes after: two roundings of a number near 1, and five of a bound within the width
+    off = (5 + 1 / math.log(theta)) * width * ROUNDING
+    if truncate:  # a bound within rounding of a whole number may go either way, any other is exact
         if min(abs(low - round(low)), abs(high - round(high))) < 1e-9:
             return
-        low, high = math.floor(low), math.ceil(high)
+        low, high, off = math.floor(low), math.ceil(high), 0
     low, high = max(low, 0), min(high, width - 1)
+    length_of_ramp = abs(high - low) or 0.001
+    # (i - low) / (high - low), where it lies between 0 and 1, moves by what low and high do, three times at most, over
+    # its length; where they meet it is a step, which may fall on either side of a pair
+    ramp = 3 * off / (length_of_ramp - 2 * off) if length_of_ramp > 5 * off else 1
     exact = expected.yarn(width, mpf(theta), mpf(factor), length, truncate=truncate)
-    # low and high are off by a few roundings of numbers below the width, the ramp by that over its length
-    close(ours.omega, exact, PLAIN * (1 + factor) + 32 * ROUNDING * factor * width / (high - low))
+    close(ours.omega, exact, PLAIN * (1 + factor) + factor * ramp)
     assert ours.attention_scale == magnitude.yarn_scale(factor)
     assert abs(ours.attention_scale - (0.1 * math.log(factor) + 1)) < 4 * ROUNDING
 

@@ -7,7 +7,6 @@ storage is there as far as sizes and strides reach, and that what is written is 
 import ctypes
 import math
 import mmap
-from itertools import combinations
 from typing import Any
 
 import numba
@@ -96,7 +95,7 @@ def turn(
     try:
         calls, cos_at, sin_at, table = ready(tensors, cos, sin, pairing, start, inverse, True, False)
     except Scattered:
-        check_in_place(tensors)
+        check_targets(tensors, cos, sin)
         for (_, x), y in zip(tensors, turned(tensors, cos, sin, pairing, start, inverse), strict=True):
             x.copy_(y)
         return
@@ -118,6 +117,7 @@ class Scattered(Exception):
 
 
 KNOWN: dict[Any, dict[Any, tuple[threads.Loops, int, int]]] = {}  # by tables, then by x: what `learn` returns
+NONE: dict[Any, tuple[threads.Loops, int, int]] = {}
 
 
 def ready(
@@ -125,17 +125,16 @@ def ready(
 ) -> tuple[list[tuple[threads.Loops, int, int]], int, int, int]:
     """For each of the tensors its loops, its address and its reach; the addresses of cos and sin, and their reach."""
     key = (cos.shape, cos.stride(), cos.dtype, sin.shape, sin.stride(), sin.dtype,
-           pairing, start, type(start), inverse, in_place, normed)  # fmt: skip
-    forms = KNOWN.get(key)
-    if forms is None:
-        forms = KNOWN[key] = {}
+           pairing, start, type(start), inverse, type(inverse), in_place, normed)  # fmt: skip
+    forms = KNOWN.get(key, NONE)
     calls, table = [], 0
     for name, x in tensors:
         known = forms.get((x.shape, x.stride(), x.dtype))
         if known is None:
             known = learn(name, x, cos, sin, pairing, start, inverse, in_place, normed)
-            if len(KNOWN) + len(forms) > MOST:
+            if sum(map(len, list(KNOWN.values()))) >= MOST:
                 KNOWN.clear()
+            forms = KNOWN.setdefault(key, {})
             forms[x.shape, x.stride(), x.dtype] = known
         loops, reach, table = known
         calls.append((loops, address(name, x, reach), reach))
@@ -151,7 +150,7 @@ def learn(
     check(x, cos, sin, pairing, start, name)
     shape, steps, table = tuple(x.shape), x.stride(), tuple(cos.shape)
     if in_place:
-        check_in_place(((name, x),))
+        check_once(name, x)
     if dense(x) is not x or dense(cos) is not cos or cos.stride() != sin.stride():
         raise Scattered
     out = steps if in_place else tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -182,13 +181,29 @@ def address(name: str, t: Tensor, reach: int) -> int:
     return t.data_ptr()
 
 
-def check_in_place(tensors: Named) -> None:
-    """Raise ValueError unless each of the tensors can be written, and none of them is another's memory."""
-    for name, x in tensors:
-        if layout.writes_twice(1, tuple(x.shape), x.stride()):
-            raise ValueError(f"{name} has strides {x.stride()}; expected no element to be written twice")
-    for (name, x), (other, t) in combinations(tensors, 2):
-        check_apart(name, x, other, t)
+def check_targets(tensors: Named, cos: Tensor, sin: Tensor) -> None:
+    """Raise ValueError unless each of the tensors can be written, while no other of them, nor a table, changes.
+
+    Where one only stands for memory, as in a transform, nothing can be said.
+    """
+    every = (*tensors, ("cos", cos), ("sin", sin))
+    if compiling() or is_tracing() or any(type(t) not in ORDINARY or not (t.is_cpu or t.is_cuda) for _, t in every):
+        return
+    try:
+        if not all(address(name, t, nbytes(t)) for name, t in every if t.numel()):
+            return
+    except RuntimeError:  # within a transform
+        return
+    for i, (name, x) in enumerate(tensors):
+        check_once(name, x)
+        for other, t in every[i + 1 :]:
+            check_apart(name, x, other, t)
+
+
+def check_once(name: str, x: Tensor) -> None:
+    """Raise ValueError where a number of x is at two places of it."""
+    if layout.writes_twice(1, tuple(x.shape), x.stride()):
+        raise ValueError(f"{name} has strides {x.stride()}; expected no element to be written twice")
 
 
 def check_apart(name: str, x: Tensor, other: str, t: Tensor) -> None:

@@ -104,13 +104,12 @@ def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]
 def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
     """In place, all or none."""
     every = (*[x for _, x in tensors], cos, sin)
-    here = at_hand(*every)
+    direct = at_hand(*every) and every[0].dtype in KINDS and not needs_gradient(*every)
     cos, sin = in_arithmetic(tensors, cos, sin)
-    if here and every[0].dtype in KINDS and not needs_gradient(*every):
+    if direct:
         return kernel.turn(tensors, cos, sin, *form)
     check_all(tensors, cos, sin, *form[:2])
-    if here:
-        kernel.check_in_place(tensors)
+    kernel.check_targets(tensors, cos, sin)
     for _, x in tensors:
         operators.rotate_(x, cos, sin, *form)
 

@@ -39,6 +39,7 @@ def yarn(width, theta, factor, length, fast=32, slow=1, truncate=True):
     if truncate:
         low, high = floor(low), ceil(high)
     low, high = max(low, mpf(0)), min(high, mpf(width - 1))
+    high += mpf("0.001") if low == high else 0  # a step, as the specification has it
     ramp = [min(max((i - low) / (high - low), mpf(0)), mpf(1)) for i in range(width // 2)]
     return [f / factor * r + f * (1 - r) for f, r in zip(plain(width, theta), ramp, strict=True)]
 
