@@ -10,9 +10,10 @@ from llvmlite import binding
 # Whoever compiles holds this lock, which a forked child would wait for in vain. Without it: a lock of our own, which
 # knows of our kernels alone.
 try:
-    from numba.core.compiler_lock import global_compiler_lock as compiler_lock
+    from numba.core.compiler_lock import global_compiler_lock
 except ImportError:
-    compiler_lock = threading.RLock()
+    global_compiler_lock = threading.RLock()
+compiler_lock: Any = global_compiler_lock
 
 # Whoever frees compiled code, as garbage is collected, holds this one. Without it: a child of a fork at that moment may
 # wait for ever when it compiles.

@@ -222,7 +222,7 @@ def change(package, old, new):
 
 def test_sources_that_change_under_a_process_that_runs(package, tmp_path):
     """As pip does below a server: what that compiles later is of the sources it imported, and so is its name."""
-    change(package, "target[to + i_a] = narrow(a * c - b * s)", "target[to + i_a] = narrow(a * c - b * s + EXTRA)")
+    change(package, "narrow(a), narrow(b)", "narrow(a + EXTRA), narrow(b)")
     change(package, "\nEVERY =", "\nEXTRA = 0\nEVERY =")  # a global, of which Numba takes no notice
     kept = tmp_path / "cache"
     old = start(kept, WAIT + TURN, path=package)
