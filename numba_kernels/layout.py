@@ -95,8 +95,9 @@ def _rotated(
     in_place = x is result or (source == target and _same_layout(x, result))
     loops = plan.make(
         kind, pairing, int(start), bool(inverse), in_place, out is not None and target % LINE == 0, norm is not None,
-        x.shape, _steps(x), result.shape, _steps(result), cos.shape, sin.shape, _steps(cos),
-        None if index is None else (index.shape, _steps(index)),
+        x.shape, _steps(x.strides, x.itemsize), result.shape, _steps(result.strides, x.itemsize),
+        cos.shape, sin.shape, _steps(cos.strides, cos.itemsize),
+        None if index is None else (index.shape, _steps(index.strides, index.itemsize)),
     )  # fmt: skip
     weight, epsilon = (None, 0.0) if norm is None else (_weight(norm[0], x.shape[-1], arithmetic), norm[1])
     if x.size == 0:
@@ -200,9 +201,10 @@ def _is_dense(array: NDArray[Any]) -> bool:
     return array.flags.aligned and (array.strides[-1] == array.itemsize or array.shape[-1] <= 1)
 
 
-def _steps(array: NDArray[Any]) -> tuple[int, ...]:
+@lru_cache(maxsize=4096)
+def _steps(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Strides in elements rather than bytes."""
-    return tuple(stride // array.itemsize for stride in array.strides)
+    return tuple(stride // itemsize for stride in strides)
 
 
 def _bits(array: NDArray[Any]) -> NDArray[Any]:

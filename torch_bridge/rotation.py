@@ -104,10 +104,11 @@ def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]
 def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
     """In place, all or none."""
     every = (*[x for _, x in tensors], cos, sin)
-    direct = at_hand(*every) and every[0].dtype in KINDS and not needs_gradient(*every)
-    cos, sin = in_arithmetic(tensors, cos, sin)
-    if direct:
+    if at_hand(*every) and every[0].dtype in KINDS and not needs_gradient(*every):
+        if not cos.dtype == sin.dtype == arithmetic(every[0].dtype):
+            cos, sin = in_arithmetic(tensors, cos, sin)
         return kernel.turn(tensors, cos, sin, *form)
+    cos, sin = in_arithmetic(tensors, cos, sin)
     check_all(tensors, cos, sin, *form[:2])
     kernel.check_targets(tensors, cos, sin)
     for _, x in tensors:
