@@ -9,7 +9,7 @@ split; `zigzag_order` and `packed_order` say how.
 Needs torch 2.6 or newer. Nothing here is a collective, forward or backward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
 from rope_ref import Rope, shards, tables
 from rope_ref.positions import Positions, whole
@@ -131,13 +131,18 @@ def held(x: DTensor, dim: int) -> Tensor:
     """Which of the indices along an axis of x this rank holds: what the split of x makes of 0, 1, 2, ..."""
     mesh, placements = split(x)
     along = [Shard(0) if p == Shard(dim) else Replicate() for p in placements]
-    indices = distribute_tensor(torch.arange(x.shape[dim], device=x.device), mesh, along, src_data_rank=None).to_local()
+    indices = spread(torch.arange(x.shape[dim], device=x.device), mesh, along).to_local()
     if len(indices) != x.to_local().shape[dim]:
         raise ValueError(
             f"this rank's shard of x has {x.to_local().shape[dim]} along axis {dim}; expected {len(indices)}, "
             f"its part of {x.shape[dim]} split as {placements}: give DTensor.from_local the shape of the whole"
         )
     return indices
+
+
+def spread(x: Tensor, mesh: DeviceMesh, placements: Sequence[Placement]) -> DTensor:
+    """A DTensor of what every rank has whole: each keeps its part. (`distribute_tensor` sends that of rank 0.)"""
+    return DTensor.from_local(x, mesh, [Replicate()] * mesh.ndim, run_check=False).redistribute(placements=placements)
 
 
 def zigzag_order(length: int, world_size: int) -> Tensor:
