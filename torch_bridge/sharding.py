@@ -140,6 +140,7 @@ def held(x: DTensor, dim: int) -> Tensor:
     return indices
 
 
+@torch.no_grad()
 def spread(x: Tensor, mesh: DeviceMesh, placements: Sequence[Placement]) -> DTensor:
     """A DTensor of what every rank has whole: each keeps its part. (`distribute_tensor` sends that of rank 0.)"""
     return DTensor.from_local(x, mesh, [Replicate()] * mesh.ndim, run_check=False).redistribute(placements=placements)
