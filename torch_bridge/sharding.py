@@ -11,6 +11,7 @@ Needs torch 2.6 or newer. Nothing here is a collective, forward or backward.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,9 +47,27 @@ def turn_sharded(x: DTensor, cos: Tensor, sin: Tensor, *, pairing: str, start: i
     """
     mesh, placements = split(x)
     # the strides of a transposed x are not those of the result: contiguous, on every rank and as a whole
-    turned = rotate(x.to_local(), cos, sin, pairing=pairing, start=start).contiguous()
+    turned = rotate(Local.apply(x), cos, sin, pairing=pairing, start=start).contiguous()
     stride = torch.empty(x.shape, device="meta").stride()
     return DTensor.from_local(turned, mesh, placements, run_check=False, shape=x.shape, stride=stride)
+
+
+class Local(torch.autograd.Function):
+    """`x.to_local()`, whose gradient has the layout of x. Up to torch 2.9 its own, where ranks have different
+    shares, takes another for the shape of the whole, and gathers."""
+
+    @staticmethod
+    def forward(ctx: Any, x: DTensor) -> Tensor:
+        ctx.form = x.device_mesh, x.placements
+        ctx.shape = x.shape
+        local: Tensor = x.to_local()
+        return local.view_as(local)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> DTensor:
+        stride = torch.empty(ctx.shape, device="meta").stride()
+        local = grads[0].contiguous()
+        return DTensor.from_local(local, *ctx.form, run_check=False, shape=ctx.shape, stride=stride)
 
 
 def local_tables(x: DTensor, positions: Tensor, rope: Rope, *, seq_dim: int = -2) -> tuple[Tensor, Tensor]:
