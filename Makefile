@@ -61,11 +61,18 @@ package: .venv/installed ## build wheel and sdist, install the wheel into an emp
 	cd build && empty/bin/python ../tests/smoke.py
 
 OLDEST = numpy==1.26.4 numba==0.60.0
+OLDEST_TORCH = torch==2.6.0
+WITHOUT_TORCH = tests/oldest.py tests/test_bits.py tests/test_numba_kernels.py rope_ref numba_kernels
+WITH_TORCH = $(patsubst %,tests/test_%.py,bridge operators drop_in rotary norm rules heads large sharding threads patch)
 
-oldest: ## the specification and the kernels with the oldest NumPy and Numba there may be
+oldest: ## the kernels with the oldest NumPy and Numba there may be, the bridge with the oldest torch (downloads 5.5 GB)
 	$(PYTHON) -m venv build/oldest
 	build/oldest/bin/pip install -q $(OLDEST) pytest hypothesis safetensors rich ml_dtypes -e .
-	build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/oldest.py rope_ref numba_kernels
+	build/oldest/bin/python -m pytest -q -p no:cacheprovider $(WITHOUT_TORCH)
+	$(PYTHON) -m venv build/oldest-torch
+	build/oldest-torch/bin/pip install -q $(OLDEST_TORCH) numba pytest hypothesis safetensors rich ml_dtypes \
+		rotary-embedding-torch==0.9.1 'transformers>=5' -e .
+	build/oldest-torch/bin/python -m pytest -q -p no:cacheprovider -rs $(WITH_TORCH)
 
 release: ## tag the version of pyproject.toml; refuses a tree that is dirty, fails, or lacks a line in CHANGELOG.md
 	@test -z "$$(git status --porcelain)" || { echo "the tree is not clean: commit or stash first"; exit 1; }

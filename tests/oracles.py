@@ -1,7 +1,7 @@
 """What the properties compare with: storage of every dtype, complex numbers, and bounds on laws."""
 
+import ml_dtypes
 import numpy as np
-import torch
 
 import rope_ref as rr
 from rope_ref.exactness import budget
@@ -15,7 +15,7 @@ def arithmetic(dtype):
 def stored(x, dtype):
     """x rounded to dtype, as kernels take it: bfloat16 as uint16."""
     if dtype == "bfloat16":
-        return torch.from_numpy(np.ascontiguousarray(x)).to(torch.bfloat16).view(torch.uint16).numpy().copy()
+        return np.array(x, ml_dtypes.bfloat16).view(np.uint16)
     return x.astype(dtype)
 
 

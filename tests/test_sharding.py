@@ -33,6 +33,7 @@ from torch_bridge.sharding import (
     local_tables,
     packed_order,
     rotate_sharded,
+    spread,
     turn_sharded,
     zigzag_order,
 )
@@ -40,6 +41,9 @@ from torch_bridge.sharding import (
 ROOT = Path(__file__).parents[1]
 ROPE = rr.Rope(head_dim=8)
 BATCH, HEADS, SEQ = 0, 1, 2
+fsdp = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason=f"fully_shard of torch {torch.__version__} has no CPU"
+)
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -101,7 +105,7 @@ def on_a_rank(x, upstream, positions, rope, seq_dim, sizes, dims):
     """The same of a shard: result, gradient, how many collectives they took, and whether the layout stayed."""
     placements = [Replicate() if dim is None else Shard(dim) for dim in dims]
     grid = mesh(*sizes)
-    x, upstream = (distribute_tensor(t, grid, placements, src_data_rank=None) for t in (x, upstream))
+    x, upstream = (spread(t, grid, placements) for t in (x, upstream))
     x.requires_grad_()
     with CommDebugMode() as talk:
         y = rotate_sharded(x, positions, rope, seq_dim=seq_dim)
@@ -226,11 +230,11 @@ def test_packed_order_is_the_figure_of_torch():
 def shared_tables():
     """Queries and keys by one pair of tables and positions that are split already; and twice differentiated."""
     grid, length = mesh(), 7
-    split = functools.partial(distribute_tensor, device_mesh=grid, placements=[Shard(SEQ)], src_data_rank=None)
+    split = functools.partial(spread, mesh=grid, placements=[Shard(SEQ)])
     q, k = (sample((2, heads, length, 8), torch.float64, 0) for heads in (4, 2))
     # as projections leave them: (batch, seq, heads, head_dim), transposed
-    strided = distribute_tensor(k.transpose(1, 2).contiguous(), grid, [Shard(1)], src_data_rank=None).transpose(1, 2)
-    positions = distribute_tensor(torch.arange(length), grid, [Shard(0)], src_data_rank=None)
+    strided = spread(k.transpose(1, 2).contiguous(), grid, [Shard(1)]).transpose(1, 2)
+    positions = spread(torch.arange(length), grid, [Shard(0)])
     with CommDebugMode() as talk:
         cos, sin = local_tables(split(q), positions, ROPE)
         turned = [turn_sharded(x, cos, sin, pairing=ROPE.pairing) for x in (split(q), strided)]
@@ -259,8 +263,8 @@ def test_tables_serve_queries_and_keys_and_second_derivatives(ranks):
 def learned(x, upstream, freqs, sizes, dims):
     """Tables of learned frequencies: local result, placements of the gradient, collectives until here, its sum."""
     grid, placements = mesh(*sizes), [Replicate() if dim is None else Shard(dim) for dim in dims]
-    x, upstream = (distribute_tensor(t, grid, placements, src_data_rank=None) for t in (x, upstream))
-    freqs = distribute_tensor(freqs, grid, [Replicate()] * len(sizes), src_data_rank=None).requires_grad_()
+    x, upstream = (spread(t, grid, placements) for t in (x, upstream))
+    freqs = spread(freqs, grid, [Replicate()] * len(sizes)).requires_grad_()
     with CommDebugMode() as talk:
         angle = local_positions(x, torch.arange(x.shape[SEQ]))[:, None] * local_frequencies(x, freqs)
         y = turn_sharded(x, *tables(angle, x.dtype), pairing="half-split")
@@ -323,6 +327,7 @@ def under_fsdp(**options):
     return bits(y) == bits(alone[rank][0]), grad if grad is None else grad.full_tensor(), [g for _, g in alone]
 
 
+@fsdp
 def test_fsdp_over_learned_frequencies(ranks):
     """Three frequencies over 2 or 4 ranks, of which one then has none."""
     n = len(ranks.pipes)
@@ -341,7 +346,7 @@ def built_on_meta(learned_freq):
     fully_shard(block, mesh=mesh()).to_empty(device="cpu")
     alone = filled(Block(learned_freq=learned_freq))
     for own, weight in zip(block.project.parameters(), alone.project.parameters(), strict=True):
-        own.data.copy_(distribute_tensor(weight.data, mesh(), own.placements, src_data_rank=None))
+        own.data.copy_(spread(weight.data, mesh(), own.placements))
     freqs, y = block.rotary.freqs.full_tensor().detach(), block(sample((2, 3, 5, 8), torch.float32, 0))
     return freqs, bits(y) == bits(alone(sample((2, 3, 5, 8), torch.float32, 0)))
 
@@ -356,6 +361,7 @@ def cast_to_half(learned_freq):
     return freqs, bits(block(x)) == bits(filled(Block()).bfloat16()(x))
 
 
+@fsdp
 @pytest.mark.parametrize("learned_freq", [False, True])
 @pytest.mark.parametrize("story", [built_on_meta, cast_to_half])
 def test_fsdp_neither_rounds_nor_loses_frequencies(ranks, story, learned_freq):
@@ -373,6 +379,7 @@ def mixed_precision(learned_freq, apart):
     return bits(block(x)) == bits(filled(Block()).bfloat16()(x.bfloat16()))
 
 
+@fsdp
 def test_mixed_precision_rounds_no_frequencies(ranks):
     for learned_freq, apart in ((False, False), (False, True), (True, True)):
         assert all(ranks.run(mixed_precision, learned_freq, apart))
@@ -456,7 +463,7 @@ def one_of(x, positions, rank, ranks, order, tables_of=local_tables):
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=ranks)
     try:
         grid, rows = init_device_mesh("cpu", (ranks,)), order(x.shape[SEQ], ranks)
-        split = distribute_tensor(x[:, :, rows], grid, [Shard(SEQ)], src_data_rank=None)
+        split = spread(x[:, :, rows], grid, [Shard(SEQ)])
         cos, sin = tables_of(split, positions[..., rows], ROPE)
         return turn_sharded(split, cos, sin, pairing=ROPE.pairing).to_local()
     finally:
@@ -479,6 +486,7 @@ def test_the_kit_agrees(name):
     assert "SHARD" in {f.bug for f in check(Implementation(shard=wrong, **words), ROPE, budget="quick").findings}
 
 
+@fsdp
 @pytest.mark.parametrize("n, words", [(2, "--tensor 2"), (2, "--context 2"), (4, "--tensor 2 --context 2")])
 def test_the_example_runs(n, words):
     """A Llama block under torchrun, which compares itself with the block on one process."""

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as modules
 
+from torch_bridge.doors import hooked
 from torch_bridge.kernel import takes_kernel
 from torch_bridge.rotation import rotate_qk, rotate_qk_norm
 
@@ -89,7 +89,7 @@ def unseen(norm: Any, x: Tensor) -> bool:
         and not norm.training
         and not (torch.is_grad_enabled() and (x.requires_grad or norm.weight.requires_grad))
         and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks)
-        and not modules._has_any_global_hook()
+        and not hooked()
     )
 
 

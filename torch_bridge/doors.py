@@ -1,7 +1,8 @@
 """Names of torch that it does not document, each with why it is needed and what happens where it is missing.
 
 Without any of these, `watched` is always true: then every rotation takes the operators, or torch's own
-operations, as under a transform. That is slower, and as right.
+operations, as under a transform. That is slower, and as right. `hooked` is always true then too, and a
+normalisation happens apart from the rotation.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.nn.modules import module
 
 
 def watched() -> bool:
@@ -19,6 +21,14 @@ def watched() -> bool:
 def transformed() -> bool:
     """Whether a transform of functions or forward-mode differentiation is at work."""
     return bool(transforms()) or getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def hooked() -> bool:
+    """Whether a hook is told of every module that runs."""
+    return any([getattr(module, f"_global_{kind}_hooks", True) for kind in HOOKS])
+
+
+HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 
 
 def private(name: str) -> Callable[[], Any]:

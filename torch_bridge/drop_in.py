@@ -136,11 +136,12 @@ class RotaryEmbedding(nn.Module):
 
     def _exact_shard(self) -> Tensor:
         """The exact frequencies, split as `freqs` is."""
-        from torch.distributed.tensor import DTensor, distribute_tensor
+        from torch.distributed.tensor import DTensor
+
+        from torch_bridge.sharding import spread
 
         assert isinstance(self.freqs, DTensor)
-        exact = self._exact.to(self.device)
-        return distribute_tensor(exact, self.freqs.device_mesh, self.freqs.placements, src_data_rank=None)
+        return spread(self._exact.to(self.device), self.freqs.device_mesh, self.freqs.placements)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """A half-precision checkpoint of the frequencies in force leaves those in force."""

@@ -49,8 +49,10 @@ def split(x: Tensor, pairing: str, start: int, pairs: int) -> tuple[Tensor, Tens
 
 def broadcasts(table: Tensor, x: Tensor) -> bool:
     """Whether the leading axes of a table broadcast to those of x."""
-    sizes = zip(table.shape[-2::-1], x.shape[-2::-1], strict=False)
-    return table.ndim <= x.ndim and all(ours in (1, theirs) for ours, theirs in sizes)
+    if table.ndim > x.ndim:
+        return False
+    sizes = [(table.shape[axis], x.shape[axis]) for axis in range(-table.ndim, -1)]
+    return all(ours == 1 or ours == theirs for ours, theirs in sizes)  # the compiler of torch 2.6 finds none with `in`
 
 
 def check_all(tensors: tuple[tuple[str, Tensor], ...], cos: Tensor, sin: Tensor, pairing: str, start: int = 0) -> None:

@@ -9,15 +9,16 @@ split; `zigzag_order` and `packed_order` say how.
 Needs torch 2.6 or newer. Nothing here is a collective, forward or backward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
 from rope_ref import Rope, shards, tables
 from rope_ref.positions import Positions, whole
@@ -46,9 +47,27 @@ def turn_sharded(x: DTensor, cos: Tensor, sin: Tensor, *, pairing: str, start: i
     """
     mesh, placements = split(x)
     # the strides of a transposed x are not those of the result: contiguous, on every rank and as a whole
-    turned = rotate(x.to_local(), cos, sin, pairing=pairing, start=start).contiguous()
+    turned = rotate(Local.apply(x), cos, sin, pairing=pairing, start=start).contiguous()
     stride = torch.empty(x.shape, device="meta").stride()
     return DTensor.from_local(turned, mesh, placements, run_check=False, shape=x.shape, stride=stride)
+
+
+class Local(torch.autograd.Function):
+    """`x.to_local()`, whose gradient has the layout of x. Up to torch 2.9 its own, where ranks have different
+    shares, takes another for the shape of the whole, and gathers."""
+
+    @staticmethod
+    def forward(ctx: Any, x: DTensor) -> Tensor:
+        ctx.form = x.device_mesh, x.placements
+        ctx.shape = x.shape
+        local: Tensor = x.to_local()
+        return local.view_as(local)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> DTensor:
+        stride = torch.empty(ctx.shape, device="meta").stride()
+        local = grads[0].contiguous()
+        return DTensor.from_local(local, *ctx.form, run_check=False, shape=ctx.shape, stride=stride)
 
 
 def local_tables(x: DTensor, positions: Tensor, rope: Rope, *, seq_dim: int = -2) -> tuple[Tensor, Tensor]:
@@ -131,13 +150,19 @@ def held(x: DTensor, dim: int) -> Tensor:
     """Which of the indices along an axis of x this rank holds: what the split of x makes of 0, 1, 2, ..."""
     mesh, placements = split(x)
     along = [Shard(0) if p == Shard(dim) else Replicate() for p in placements]
-    indices = distribute_tensor(torch.arange(x.shape[dim], device=x.device), mesh, along, src_data_rank=None).to_local()
+    indices = spread(torch.arange(x.shape[dim], device=x.device), mesh, along).to_local()
     if len(indices) != x.to_local().shape[dim]:
         raise ValueError(
             f"this rank's shard of x has {x.to_local().shape[dim]} along axis {dim}; expected {len(indices)}, "
             f"its part of {x.shape[dim]} split as {placements}: give DTensor.from_local the shape of the whole"
         )
     return indices
+
+
+@torch.no_grad()
+def spread(x: Tensor, mesh: DeviceMesh, placements: Sequence[Placement]) -> DTensor:
+    """A DTensor of what every rank has whole: each keeps its part. (`distribute_tensor` sends that of rank 0.)"""
+    return DTensor.from_local(x, mesh, [Replicate()] * mesh.ndim, run_check=False).redistribute(placements=placements)
 
 
 def zigzag_order(length: int, world_size: int) -> Tensor:

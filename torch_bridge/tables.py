@@ -37,7 +37,7 @@ class Tables:
     def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The tables of `rope_ref.tables` in the type that tensors of `dtype` are rotated in."""
         dtype = arithmetic(dtype)
-        if self.rope.axes is None and positions.dtype == torch.int64 and positions.numel() and at_hand(positions):
+        if at_hand(positions) and self.rope.axes is None and positions.dtype == torch.int64 and positions.numel():
             low, high = (int(end) for end in positions.aminmax())
             if 0 <= low and high < MOST:
                 both = torch.nn.functional.embedding(positions, self._first_rows(high + 1, dtype))
