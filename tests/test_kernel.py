@@ -350,30 +350,30 @@ def test_without_private_names_all_is_as_right(way):
 
 
 def test_more_shapes_than_are_known_at_once(monkeypatch):
-    monkeypatch.setattr(kernel, "MOST", 20)
-    kernel.KNOWN.clear()
+    monkeypatch.setattr(kernel, "MAX_PLANS", 20)
+    kernel.PLANS.clear()
     for n in range(1, 60):
         x, (cos, sin) = numbers(n, 4), numbers(2, n, 2, seed=1)
         for rows in (x, x.expand(2, n, 4), x.expand(n % 7 + 1, n, 4)):
             for _ in range(2):
                 assert torch.equal(bridge.rotate(rows, cos, sin, **FORM), plain(rows, cos, sin, "half-split"))
-        assert sum(map(len, kernel.KNOWN.values())) <= 20
+        assert sum(map(len, kernel.PLANS.values())) <= 20
 
 
 def test_many_shapes_for_each_of_few_tables(monkeypatch):
     """As of a decoder: one row of the tables, and batches of all sizes."""
-    monkeypatch.setattr(kernel, "MOST", 20)
-    kernel.KNOWN.clear()
+    monkeypatch.setattr(kernel, "MAX_PLANS", 20)
+    kernel.PLANS.clear()
     for pairs in (1, 2, 3):
         cos, sin = numbers(2, 1, pairs, seed=1)
         for n in range(1, 60):
             x = numbers(n, 1, 6)
             assert torch.equal(bridge.rotate(x, cos, sin, **FORM), plain(x, cos, sin, "half-split"))
-            assert sum(map(len, kernel.KNOWN.values())) <= 20
+            assert sum(map(len, kernel.PLANS.values())) <= 20
 
 
 def test_threads(monkeypatch):
-    monkeypatch.setattr(kernel, "MOST", 20)
+    monkeypatch.setattr(kernel, "MAX_PLANS", 20)
     wrong = []
 
     def work(seed):

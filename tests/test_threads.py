@@ -127,7 +127,7 @@ def test_an_exception_at_any_moment_leaves_no_lock_behind(front, monkeypatch):
     monkeypatch.setattr(cpu, "kernel", watched)
     monkeypatch.setattr(threads, "allowed", lambda: 2)
     plan.make.cache_clear()
-    torch_kernel.KNOWN.clear()
+    torch_kernel.PLANS.clear()
     assert (np.asarray(turn(*arrays, pairing="half-split")) == 2).all() and shared == [True]
     plan.make.cache_clear()  # so that nobody is watched any more
-    torch_kernel.KNOWN.clear()
+    torch_kernel.PLANS.clear()

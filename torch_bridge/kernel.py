@@ -22,7 +22,7 @@ from torch_bridge.doors import watched
 from torch_bridge.plain import check
 
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
-MOST = 4096  # shapes that are known at once
+MAX_PLANS = 4096  # that are kept at once
 HUGE = 1 << 22  # bytes of a result from which its memory is asked for in large pages
 LIBC = ctypes.CDLL(None) if hasattr(mmap, "MADV_HUGEPAGE") else None  # Linux
 
@@ -116,8 +116,8 @@ class Scattered(Exception):
     """Channels do not lie side by side, or cos and sin lie in different ways."""
 
 
-KNOWN: dict[Any, dict[Any, tuple[threads.Loops, int, int]]] = {}  # by tables, then by x: what `learn` returns
-NONE: dict[Any, tuple[threads.Loops, int, int]] = {}
+PLANS: dict[Any, dict[Any, tuple[threads.Loops, int, int]]] = {}  # by tables, then by x: what `plan_of` returns
+NO_PLANS: dict[Any, tuple[threads.Loops, int, int]] = {}
 
 
 def ready(
@@ -126,22 +126,22 @@ def ready(
     """For each of the tensors its loops, its address and its reach; the addresses of cos and sin, and their reach."""
     key = (cos.shape, cos.stride(), cos.dtype, sin.shape, sin.stride(), sin.dtype,
            pairing, start, type(start), inverse, type(inverse), in_place, normed)  # fmt: skip
-    forms = KNOWN.get(key, NONE)
+    forms = PLANS.get(key, NO_PLANS)
     calls, table = [], 0
     for name, x in tensors:
         known = forms.get((x.shape, x.stride(), x.dtype))
         if known is None:
-            known = learn(name, x, cos, sin, pairing, start, inverse, in_place, normed)
-            if sum(map(len, list(KNOWN.values()))) >= MOST:
-                KNOWN.clear()
-            forms = KNOWN.setdefault(key, {})
+            known = plan_of(name, x, cos, sin, pairing, start, inverse, in_place, normed)
+            if sum(map(len, list(PLANS.values()))) >= MAX_PLANS:
+                PLANS.clear()
+            forms = PLANS.setdefault(key, {})
             forms[x.shape, x.stride(), x.dtype] = known
         loops, reach, table = known
         calls.append((loops, address(name, x, reach), reach))
     return calls, address("cos", cos, table), address("sin", sin, table), table
 
 
-def learn(
+def plan_of(
     name: str, x: Tensor, cos: Tensor, sin: Tensor,
     pairing: str, start: int, inverse: bool, in_place: bool, normed: bool,
 ) -> tuple[threads.Loops, int, int]:  # fmt: skip
