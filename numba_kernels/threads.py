@@ -4,8 +4,8 @@ Numba's threads serve one caller at a time, and are not there in a forked child:
 Numba's own layer not two threads that enter it. So one caller at a time runs in parallel, the others, and any
 forked child, alone; the numbers are the same. Compiled code takes and gives back the lock, so that no exception of
 Python's can leave it taken. Beyond what can be seen from here: a child whose parent used OpenMP before this module was
-imported by either, unless ``multiprocessing`` started it; and a rotation within a parallel loop of the user's own, which
-is safe where Numba has OpenMP, and ends the process on its workqueue.
+imported by either, unless ``multiprocessing`` started it; and a rotation within a parallel loop of the user's own,
+which is safe where Numba has OpenMP, and ends the process on its workqueue.
 """
 
 import multiprocessing
