@@ -1,5 +1,6 @@
 """How large the caches of this machine are, by which the loops are laid out: sizes that are read, not tuned."""
 
+import os
 from pathlib import Path
 
 FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux
@@ -22,3 +23,14 @@ def caches(folder: Path = FOLDER) -> dict[str, int]:
         except (OSError, ValueError):
             continue
     return USUAL | found
+
+
+def last_level(folder: Path = FOLDER) -> int:
+    """Bytes of the last cache for the cores that this process may use: a virtual machine is told of all its host has."""
+    whole = caches(folder)["L3"]
+    try:
+        ranges = [part.split("-") for part in (folder / "index3" / "shared_cpu_list").read_text().strip().split(",")]
+        sharing = sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
+        return whole * min(sharing, len(os.sched_getaffinity(0))) // sharing
+    except (OSError, ValueError, AttributeError):
+        return whole

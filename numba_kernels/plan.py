@@ -10,7 +10,7 @@ from numba_kernels import cpu, machine, threads
 from numba_kernels.intrinsics import LINE
 
 PAIRINGS = ("half-split", "interleaved")
-CACHES = machine.caches()
+CACHES, LAST = machine.caches(), machine.last_level()
 WIDEST = 256  # pairs that a kernel is compiled for by number
 FEW = 8  # rows of a run that would be too short beside what it takes to begin one
 
@@ -71,7 +71,7 @@ def make(
         axes[:2] = axes[1], axes[0]
     run = axes[0] if axes else Axis(1, 0, 0, 0, 0)
     itemsize, wide = {"float64": (8, 8), "float32": (4, 4)}.get(kind, (2, 4))
-    beyond = math.prod(shape) * itemsize >= CACHES["L3"] // 2
+    beyond = math.prod(shape) * itemsize >= LAST // 2
     if not in_place:  # whole lines are streamed
         beyond &= aligned and not any(step * itemsize % LINE for step in (width, *(a.out for a in axes)))
     fixed = pairs % 8 == 0 and pairs <= WIDEST
