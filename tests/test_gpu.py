@@ -12,7 +12,7 @@ import torch
 import torch_bridge as tb
 from tests.strategies import EXAMPLES
 from torch_bridge import cuda as hook
-from torch_bridge import norm, operators
+from torch_bridge import operators
 from torch_bridge.plain import plain
 
 pytestmark = pytest.mark.skipif(
@@ -133,7 +133,7 @@ def test_opcheck(dtype, pairing, start, inverse):
     torch.library.opcheck(operators.rotate_qk, (query, key, *form))
     torch.library.opcheck(operators.rotate_backward, (query.detach().clone(), query, *form))
     weights = [numbers(8, seed=i).requires_grad_() for i in (5, 6)]
-    torch.library.opcheck(norm.operator, (query, key, *weights, cos, sin, 1e-6, pairing, start))
+    torch.library.opcheck(operators.rotate_qk_norm, (query, key, *weights, cos, sin, 1e-6, pairing, start))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
