@@ -26,7 +26,7 @@ def caches(folder: Path = FOLDER) -> dict[str, int]:
 
 
 def last_level(folder: Path = FOLDER) -> int:
-    """Bytes of the last cache for the cores that this process may use: a virtual machine is told of all its host has."""
+    """Bytes of the last cache for the cores that this process may use: a virtual machine hears of all its host has."""
     whole = caches(folder)["L3"]
     try:
         ranges = [part.split("-") for part in (folder / "index3" / "shared_cpu_list").read_text().strip().split(",")]
