@@ -401,3 +401,18 @@ def test_nothing_to_turn(shape, pairs, way):
             assert y.shape == x.shape and torch.equal(y, x)
     resized(x, 0) if not x.numel() else None
     assert bridge.rotate(x, cos, sin, **FORM).shape == x.shape
+
+
+def test_tables_that_lie_alike_but_for_axes_of_one_place_or_of_none():
+    """Strides along such axes say nothing: they are neither copied in vain nor for ever."""
+    x = numbers(3, 4, 8)
+    for shape, steps in (((1, 4, 3), (7, 3, 1)), ((4, 0), (5, 1))):
+        cos, sin = numbers(40).as_strided(shape, steps), numbers(40, seed=1)[: 4 * shape[-1]].view(shape)
+        assert torch.equal(bridge.rotate(x, cos, sin, pairing="half-split"), plain(x, cos, sin, "half-split"))
+
+
+def test_a_pairing_that_cannot_be_looked_up_is_named():
+    x, table = numbers(4, 8), numbers(4, 3)
+    for inplace in (False, True):
+        with pytest.raises(TypeError, match=r"pairing is \['half-split'\]; expected a name"):
+            bridge.rotate(x, table, table, pairing=["half-split"], inplace=inplace)

@@ -126,7 +126,11 @@ def ready(
     """For each of the tensors its loops, its address and its reach; the addresses of cos and sin, and their reach."""
     key = (cos.shape, cos.stride(), cos.dtype, sin.shape, sin.stride(), sin.dtype,
            pairing, start, type(start), inverse, type(inverse), in_place, normed)  # fmt: skip
-    forms = PLANS.get(key, NO_PLANS)
+    try:
+        forms = PLANS.get(key, NO_PLANS)
+    except TypeError:  # a list, say, where a name is expected
+        plan.options(pairing, start, inverse)
+        raise
     calls, table = [], 0
     for name, x in tensors:
         known = forms.get((x.shape, x.stride(), x.dtype))
@@ -151,7 +155,8 @@ def plan_of(
     shape, steps, table = tuple(x.shape), x.stride(), tuple(cos.shape)
     if in_place:
         check_once(name, x)
-    if dense(x) is not x or dense(cos) is not cos or cos.stride() != sin.stride():
+    lie = [[step for step, n in zip(t.stride(), t.shape, strict=True) if n > 1] for t in (cos, sin)]
+    if dense(x) is not x or dense(cos) is not cos or (lie[0] != lie[1] and cos.numel()):
         raise Scattered
     out = steps if in_place else tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     loops = plan.make(
