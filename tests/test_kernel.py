@@ -416,3 +416,12 @@ def test_a_pairing_that_cannot_be_looked_up_is_named():
     for inplace in (False, True):
         with pytest.raises(TypeError, match=r"pairing is \['half-split'\]; expected a name"):
             bridge.rotate(x, table, table, pairing=["half-split"], inplace=inplace)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_key_in_a_dtype_without_a_kernel_takes_plain_torch(inplace):
+    small = torch.float8_e5m2
+    query, key, (cos, sin) = numbers(4, 8), numbers(4, 8, seed=1).to(small), numbers(2, 4, 4, seed=2)
+    expected = [plain(t, cos, sin, "half-split").float() for t in (query, key)]
+    turned = bridge.rotate_qk(query.clone(), key.clone(), cos, sin, pairing="half-split", inplace=inplace)
+    assert turned[1].dtype == small and all(torch.equal(t.float(), e) for t, e in zip(turned, expected, strict=True))

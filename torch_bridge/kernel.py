@@ -109,7 +109,8 @@ def turn(
     for (_, x), (loops, at, _) in zip(tensors, calls):  # noqa: B905
         if loops.size:
             loops(at, at, cos_at, sin_at)
-            increment_version([x] if not x.is_inference() else [])  # so that autograd sees that x has changed
+            if not x.is_inference():
+                increment_version(x)  # so that autograd sees that x has changed
 
 
 class Scattered(Exception):

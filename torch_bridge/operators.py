@@ -66,8 +66,8 @@ def on_cpu_(x: Tensor, *rest: Any) -> None:
 
 
 def qk_on_cpu(query: Tensor, key: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    if query.dtype not in KINDS:
-        return plain_qk(query, key, *rest)
+    if query.dtype not in KINDS or key.dtype not in KINDS:
+        return on_cpu(query, *rest), on_cpu(key, *rest)
     query, key = kernel.turned((("query", query), ("key", key)), *rest)
     return query, key
 

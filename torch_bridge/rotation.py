@@ -76,7 +76,7 @@ def rotate_qk_norm(
     for (name, x), weight in zip(tensors, weights, strict=True):
         check_weight(x, weight, name)
     epsilon, every = small(epsilon), (query, key, *weights, cos, sin)
-    if at_hand(*every) and query.dtype in KINDS and not needs_gradient(*every):
+    if at_hand(*every) and query.dtype in KINDS and key.dtype in KINDS and not needs_gradient(*every):
         query, key = kernel.turned(tensors, cos, sin, pairing, start, False, weights, epsilon)
         return query, key
     check_all(tensors, cos, sin, pairing, start)
@@ -87,7 +87,7 @@ def rotate_qk_norm(
 def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]:
     """In new tensors: straight from the kernel where an operator would add nothing."""
     every = (*[x for _, x in tensors], cos, sin)
-    if at_hand(*every) and every[0].dtype in KINDS:
+    if at_hand(*every) and every[0].dtype in KINDS and every[-3].dtype in KINDS:  # those of x, or query and key
         if not cos.dtype == sin.dtype == arithmetic(every[0].dtype):
             cos, sin = in_arithmetic(tensors, cos, sin)
         if not needs_gradient(*every):
@@ -104,7 +104,7 @@ def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]
 def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
     """In place, all or none."""
     every = (*[x for _, x in tensors], cos, sin)
-    if at_hand(*every) and every[0].dtype in KINDS and not needs_gradient(*every):
+    if at_hand(*every) and every[0].dtype in KINDS and every[-3].dtype in KINDS and not needs_gradient(*every):
         if not cos.dtype == sin.dtype == arithmetic(every[0].dtype):
             cos, sin = in_arithmetic(tensors, cos, sin)
         return kernel.turn(tensors, cos, sin, *form)
