@@ -81,7 +81,7 @@ def _rotated(
     x: NDArray[Any], cos: ArrayLike, sin: ArrayLike, pairing: str, start: int, positions: ArrayLike | None,
     out: NDArray[Any] | None, inverse: bool, norm: tuple[ArrayLike, float] | None,
 ) -> NDArray[Any]:  # fmt: skip
-    kind = _kind("x", x)
+    kind = kind_of("x", x)
     plan.options(pairing, start, inverse)
     arithmetic = ARITHMETIC[kind]
     cos, sin = _table("cos", cos, arithmetic), _table("sin", sin, arithmetic)
@@ -89,38 +89,38 @@ def _rotated(
         cos, sin = np.ascontiguousarray(cos), np.ascontiguousarray(sin)
     index = None if positions is None else _index(positions)
     result = np.empty(x.shape, x.dtype) if out is None else out
-    if _kind("out", result) != kind:
+    if kind_of("out", result) != kind:
         raise TypeError(f"out has dtype {result.dtype}; expected {x.dtype}, as x")
     source, target = x.ctypes.data, result.ctypes.data
     in_place = x is result or (source == target and _same_layout(x, result))
     loops = plan.make(
         kind, pairing, int(start), bool(inverse), in_place, out is not None and target % LINE == 0, norm is not None,
-        x.shape, _steps(x.strides, x.itemsize), result.shape, _steps(result.strides, x.itemsize),
-        cos.shape, sin.shape, _steps(cos.strides, cos.itemsize),
-        None if index is None else (index.shape, _steps(index.strides, index.itemsize)),
+        x.shape, steps_of(x.strides, x.itemsize), result.shape, steps_of(result.strides, x.itemsize),
+        cos.shape, sin.shape, steps_of(cos.strides, cos.itemsize),
+        None if index is None else (index.shape, steps_of(index.strides, index.itemsize)),
     )  # fmt: skip
     weight, epsilon = (None, 0.0) if norm is None else (_weight(norm[0], x.shape[-1], arithmetic), norm[1])
     if x.size == 0:
         return result
     if out is not None:
-        _check_target(out, None if in_place else x, cos, sin, index)
+        check_target(out, None if in_place else x, cos, sin, index)
     if index is not None and not 0 <= index.min() <= index.max() < len(cos):
         given = np.asarray(positions)
         raise IndexError(f"positions span {given.min()} to {given.max()}; expected 0 to {len(cos) - 1}")
-    if _is_dense(x) and _is_dense(result):
+    if is_dense(x) and is_dense(result):
         rows, weights = (0 if array is None else array.ctypes.data for array in (index, weight))
         loops(source, target, cos.ctypes.data, sin.ctypes.data, rows, weights, epsilon)
     else:
-        dense = _bits(x).copy().view(x.dtype)
+        dense = bits(x).copy().view(x.dtype)
         _rotated(dense, cos, sin, pairing, start, positions, dense, inverse, norm)
-        np.copyto(_bits(result), _bits(dense))
+        np.copyto(bits(result), bits(dense))
     return result
 
 
-def _kind(name: str, array: Any) -> str:
+def kind_of(name: str, array: Any) -> str:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array")
-    kind = KINDS.get(array.dtype) or ("bfloat16" if _is_bfloat16(array) else None)
+    kind = KINDS.get(array.dtype) or ("bfloat16" if is_bfloat16(array) else None)
     if kind is None:
         known = ", ".join(dtype.name for dtype in KINDS)
         raise TypeError(f"{name} has dtype {array.dtype}; expected one of {known}, bfloat16 of ml_dtypes")
@@ -132,19 +132,19 @@ def _kind(name: str, array: Any) -> str:
 def _table(name: str, table: ArrayLike, arithmetic: type) -> NDArray[Any]:
     array = np.asarray(table)
     if array.dtype != arithmetic:
-        if array.dtype.kind != "f" and not _is_bfloat16(array):
+        if array.dtype.kind != "f" and not is_bfloat16(array):
             raise TypeError(f"{name} has dtype {array.dtype}; expected floating point")
         array = array.astype(arithmetic)
     if array.ndim < 1:
         raise ValueError(f"{name} has shape (); expected (..., pairs)")
-    return array if _is_dense(array) else array.copy()
+    return array if is_dense(array) else array.copy()
 
 
 def _weight(weight: ArrayLike, width: int, arithmetic: type) -> NDArray[Any]:
     given = np.asarray(weight)
     if given.dtype == np.uint16:
         given = (given.astype(np.uint32) << 16).view(np.float32)
-    if given.dtype.kind != "f" and not _is_bfloat16(given):
+    if given.dtype.kind != "f" and not is_bfloat16(given):
         raise TypeError(f"weight has dtype {given.dtype}; expected floating point")
     if given.shape != (width,):
         raise ValueError(f"weight has shape {given.shape}; expected ({width},), one for each channel of x")
@@ -159,13 +159,13 @@ def _index(positions: ArrayLike) -> NDArray[np.int64]:
     return index if index.flags.aligned else index.copy()
 
 
-def _check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any] | None) -> None:
+def check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any] | None) -> None:
     """Refuse to write what may not be written, or what is still to be read."""
     if not out.flags.writeable:
         raise ValueError("out is read-only; expected a writeable array")
     if writes_twice(out.itemsize, out.shape, out.strides):
         raise ValueError(f"out has strides {out.strides}; expected no element to be written twice")
-    for name, array in zip(("x", "cos", "sin", "positions"), (x, *read), strict=True):
+    for name, array in zip(("x", "cos", "sin", "positions"), (x, *read), strict=False):
         if array is not None and meet(out, array):
             wanted = "x itself, or an array apart from it" if name == "x" else "an array apart from it"
             raise ValueError(f"out overlaps {name}; expected {wanted}")
@@ -192,21 +192,21 @@ def _same_layout(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return a.shape == b.shape and all(s == t for s, t, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
 
-def _is_bfloat16(array: NDArray[Any]) -> bool:
+def is_bfloat16(array: NDArray[Any]) -> bool:
     return array.dtype.name == "bfloat16" and array.dtype.isnative
 
 
-def _is_dense(array: NDArray[Any]) -> bool:
+def is_dense(array: NDArray[Any]) -> bool:
     """Whether channels lie side by side, at addresses that are whole numbers of elements."""
     return array.flags.aligned and (array.strides[-1] == array.itemsize or array.shape[-1] <= 1)
 
 
 @lru_cache(maxsize=4096)
-def _steps(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def steps_of(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Strides in elements rather than bytes."""
     return tuple(stride // itemsize for stride in strides)
 
 
-def _bits(array: NDArray[Any]) -> NDArray[Any]:
+def bits(array: NDArray[Any]) -> NDArray[Any]:
     """The array as integers, so that copies keep every bit, those of NaN too."""
     return array.view(f"u{array.itemsize}")

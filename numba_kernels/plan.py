@@ -90,7 +90,7 @@ def make(
     block = room // max(1, 2 * wide * pairs) if run.table or run.place else run.size
     words[cpu.BLOCK] = max(1, min(block, run.size, cpu.NORMED_BLOCK if normed else run.size))
     words[cpu.AXIS :] = np.array(axes or [run]).ravel()
-    return threads.Loops(form, words, math.prod(shape))
+    return threads.Loops(lambda parallel: cpu.kernel(form, parallel), words, math.prod(shape))
 
 
 def check(pairing: str, start: int, shape: Ints, out_shape: Ints, cos: Ints, sin: Ints, gathers: bool) -> None:

@@ -17,8 +17,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from numba_kernels import cpu
-
 SMALL = 1 << 15  # numbers for each thread; with less, waking it costs more than it saves
 
 allowed: Callable[[], int] = numba.get_num_threads  # the bridge adds what torch was told
@@ -36,22 +34,23 @@ if hasattr(os, "register_at_fork"):
 
 
 class Loops:
-    """A kernel and its plan: called with addresses, it turns the rows that lie there."""
+    """A kernel, alone or parallel, and its plan: called with what the kernel takes between plan and parts.
 
-    def __init__(self, form: cpu.Form, words: NDArray[np.int64], size: int) -> None:
-        self.form, self.size = form, size
+    size   numbers that it goes over, by which it is decided how many threads are worth waking
+    """
+
+    def __init__(self, kernel: Callable[[bool], Any], words: NDArray[np.int64], size: int) -> None:
+        self.kernel, self.size = kernel, size
         self._words, self._plan = words, words.ctypes.data
         self._alone: Any = None
         self._together: Any = None
 
-    def __call__(
-        self, x: int, out: int, cos: int, sin: int, index: int = 0, weight: int = 0, epsilon: float = 0.0
-    ) -> None:
+    def __call__(self, *given: float) -> None:
         if self.size >= 2 * SMALL and not _forked and (parts := min(self.size // SMALL, allowed())) > 1:
             if self._together is None:
-                self._together = cpu.kernel(self.form, True)
-            if self._together(self._plan, x, out, cos, sin, index, weight, epsilon, parts, _lock.ctypes.data):
+                self._together = self.kernel(True)
+            if self._together(self._plan, *given, parts, _lock.ctypes.data):
                 return
         if self._alone is None:
-            self._alone = cpu.kernel(self.form, False)
-        self._alone(self._plan, x, out, cos, sin, index, weight, epsilon, 1, 0)
+            self._alone = self.kernel(False)
+        self._alone(self._plan, *given, 1, 0)

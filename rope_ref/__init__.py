@@ -15,15 +15,16 @@ Read in this order:
 11. ``long_context``  grouped, clipped and chunked distances
 12. ``vision``, ``video``  image and video transformers, each scheme by its name
 13. ``decoupled``   the rotary part of multi-head latent attention
-14. ``beyond``      FoPE, PoPE and other bases: what ends in the same rotation
-15. ``families``    what is special about each model family
-16. ``parameters``  the Rope that the rope parameters of a config describe
-17. ``configs``     the Rope of a model, read from its config
-18. ``exactness``   how far a correct implementation may be from all this
-19. ``explain``     a model's rotary embedding in words and wavelengths; ``plot``, ``cli``: the command rope-ref
+14. ``attention``   what rotated queries do with rotated keys
+15. ``beyond``      FoPE, PoPE and other bases: what ends in the same rotation
+16. ``families``    what is special about each model family
+17. ``parameters``  the Rope that the rope parameters of a config describe
+18. ``configs``     the Rope of a model, read from its config
+19. ``exactness``   how far a correct implementation may be from all this
+20. ``explain``     a model's rotary embedding in words and wavelengths; ``plot``, ``cli``: the command rope-ref
 """
 
-from rope_ref import beyond, cache, long_context, multimodal, positions, shards, variants, video, vision
+from rope_ref import attention, beyond, cache, long_context, multimodal, positions, shards, variants, video, vision
 from rope_ref.configs import from_config
 from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos
@@ -36,6 +37,7 @@ __all__ = [
     "Rope",
     "XPos",
     "angles",
+    "attention",
     "beyond",
     "cache",
     "decoupled",

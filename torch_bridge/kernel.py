@@ -108,7 +108,7 @@ def turn(
                 check_apart(name, x, other, t)
     for (_, x), (loops, at, _) in zip(tensors, calls):  # noqa: B905
         if loops.size:
-            loops(at, at, cos_at, sin_at)
+            loops(at, at, cos_at, sin_at, 0, 0, 0.0)
             if not x.is_inference():
                 increment_version(x)  # so that autograd sees that x has changed
 
