@@ -228,9 +228,10 @@ class Memory:
         }  # fmt: skip
 
 
-def empty_like(x: Tensor) -> Tensor:
-    """Contiguous memory of x's shape, torch's own. New memory is mapped at a third of the cost in large pages."""
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+def empty_like(x: Tensor, shape: Ints | None = None) -> Tensor:
+    """Contiguous memory of x's shape, or another, torch's own. New memory is mapped at a third of the cost in large
+    pages."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format) if shape is None else x.new_empty(shape)
     if LIBC is not None and out.nbytes >= HUGE:
         first = -(-out.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         whole = out.data_ptr() + out.nbytes - first

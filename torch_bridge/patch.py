@@ -7,27 +7,52 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from torch_bridge import patched
+from torch_bridge.doors import attention_of
 from torch_bridge.exact import Exact
 from torch_bridge.models import MODELS
 from torch_bridge.patched import Patched
 from torch_bridge.verify import verify, verify_norms
 
 Given = list[tuple[Any, type[nn.Module], Exact | None]]
+HOOK = "rope_ref_cache_hook"  # what makes the caches grow that a model is given
+Attends = list[tuple[Any, str | None]]  # models, and the names of how they attend
 
 
 class Changed(AbstractContextManager[nn.Module]):
-    """A model some of whose modules have other classes than before; as a context it gives them back at its end."""
+    """A model some of whose modules have other classes than before, and which may attend in another way.
 
-    def __init__(self, model: nn.Module, new: Given) -> None:
+    As a context it gives them back at its end.
+    """
+
+    def __init__(self, model: nn.Module, new: Given, attends: Attends) -> None:
         self.model = model
         self._before: Given = [(module, type(module), getattr(module, "exact", None)) for module, _, _ in new]
+        self._attended: Attends = [(owner, attention_of(owner.config)) for owner, _ in attends]
         give(new)
+        attend(attends)
 
     def __enter__(self) -> nn.Module:
         return self.model
 
     def __exit__(self, *exception: object) -> None:
         give(self._before)
+        attend(self._attended)
+
+
+def attend(attends: Attends) -> None:
+    """Let models attend by the names of an implementation, and their caches grow in place where it is ours."""
+    for owner, name in attends:
+        if name is None or name == attention_of(owner.config):
+            continue
+        from torch_bridge.cache import growing
+        from torch_bridge.decoding import NAMES
+
+        owner.set_attn_implementation(name)
+        if hasattr(owner, HOOK):
+            getattr(owner, HOOK).remove()
+            delattr(owner, HOOK)
+        if name in NAMES.values():
+            setattr(owner, HOOK, owner.register_forward_pre_hook(growing, with_kwargs=True))
 
 
 def give(new: Given) -> None:
@@ -40,14 +65,15 @@ def give(new: Given) -> None:
 
 
 class Found(NamedTuple):
-    """The rotary module of one language model, its attention, and whose config they follow."""
+    """A language model, its rotary module, its attention, and whose config they follow."""
 
+    owner: Any
     config: Any
     rotary: Any
     attention: list[Any]
 
 
-def patch(model: nn.Module) -> Changed:
+def patch(model: nn.Module, attention: bool = True) -> Changed:
     """Make every language model within `model` rotate by exact tables and fast kernels.
 
     Queries and keys are turned by `torch_bridge.rotate`, with tables from float64 angles that depend on nothing
@@ -55,6 +81,9 @@ def patch(model: nn.Module) -> Changed:
     angles and rounded to its dtype (see `exact`). Weights, caches and other models stay as they are,
     and so do vision towers. A model that is patched stays patched as it is. Where queries and keys are normalised
     right before, and neither gradients nor hooks ask for the result, both are done in one pass and rounded once.
+
+    attention   let up to 16 new tokens on the CPU attend to what is kept by `torch_bridge.attend`, and caches grow in
+                place (see `RotaryCache`); all else, and models that attend neither by sdpa nor eagerly, as before
 
     Before anything changes, the model's own rotation is compared with the specification of its config, and
     so is ours in its place. Raises ValueError where they differ, for a config that
@@ -67,23 +96,41 @@ def patch(model: nn.Module) -> Changed:
     if not found:
         raise ValueError(unknown(model))
     new: Given = []
-    for config, rotary, attention in found:
+    attends: Attends = []
+    for owner, config, rotary, modules in found:
         if isinstance(rotary, Patched):
             continue
         exact = Exact(config, isinstance(getattr(rotary, "rope_type", None), dict), lengths(rotary))
-        verify(rotary, exact, config.model_type, next(attention[0].parameters()).dtype)
-        verify_norms(attention, config.model_type)
+        verify(rotary, exact, config.model_type, next(modules[0].parameters()).dtype)
+        verify_norms(modules, config.model_type)
         new.append((rotary, patched.rotary(type(rotary), config.model_type), exact))
-        for module in attention:
+        for module in modules:
             kind = patched.attention(type(module), config.model_type)
             assert kind is not None  # or `search` would not have found it
             new.append((module, kind, None))
-    return Changed(model, new)
+        if attention:
+            attends.append((owner, faster(owner)))
+    return Changed(model, new, attends)
 
 
 def unpatch(model: nn.Module) -> Changed:
     """Give every patched module of `model` its own class back, and with it bit-identical results."""
-    return Changed(model, [(m, patched.own(m), None) for m in model.modules() if isinstance(m, Patched)])
+    new: Given = [(m, patched.own(m), None) for m in model.modules() if isinstance(m, Patched)]
+    return Changed(model, new, [(m, slower(m)) for m in model.modules() if hasattr(m, HOOK)])
+
+
+def faster(owner: Any) -> str | None:
+    """The name of our attention in place of a model's own, None where there is none."""
+    from torch_bridge.decoding import NAMES
+
+    return NAMES.get(attention_of(owner.config) or "")
+
+
+def slower(owner: Any) -> str | None:
+    """The name of a model's own attention in place of ours."""
+    from torch_bridge.decoding import NAMES
+
+    return {ours: own for own, ours in NAMES.items()}.get(attention_of(owner.config) or "")
 
 
 def search(model: nn.Module) -> Iterator[Found]:
@@ -97,7 +144,7 @@ def search(model: nn.Module) -> Iterator[Found]:
                 continue
             attention = [m for m in owner.modules() if rotates(m, rotary, config.model_type)]
             check(owner, rotary, attention, config.model_type)
-            yield Found(config, rotary, attention)
+            yield Found(owner, config, rotary, attention)
 
 
 def rotates(module: nn.Module, rotary: nn.Module, model_type: str) -> bool:

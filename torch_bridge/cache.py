@@ -1,0 +1,125 @@
+"""`RotaryCache`: the keys and values of a model of transformers, appended in place.
+
+The caches of transformers join all that was kept with what is new, for every token and layer. Here tokens go into
+memory that was asked for ahead, twice what there was, so that a token costs what it is large itself.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from torch_bridge.kernel import empty_like, needs_gradient
+
+LEAST = 256  # tokens that there is room for at first
+
+
+class Room:
+    """Memory in which tokens are appended behind those that are there."""
+
+    def __init__(self) -> None:
+        self.memory: Tensor | None = None  # (batch, heads, room for tokens, head_dim)
+
+    def append(self, kept: Tensor, new: Tensor) -> Tensor:
+        """kept and then new (batch, heads, tokens, head_dim), side by side in memory; kept stays where it is if it can.
+
+        Memory behind kept is written: whoever cuts off tokens and appends others overwrites what was cut off.
+        """
+        n, t = kept.shape[-2] if kept.numel() else 0, new.shape[-2]
+        first = self.place(kept) if n else None
+        if self.memory is None or first is None or first + n + t > self.memory.shape[-2]:
+            batch, heads, _, width = new.shape
+            memory, first = empty_like(new, (batch, heads, max(LEAST, 2 * (n + t)), width)), 0
+            if n:
+                memory[..., :n, :] = kept
+            self.memory = memory
+        self.memory[..., first + n : first + n + t, :] = new
+        return self.memory[..., first : first + n + t, :]
+
+    def place(self, kept: Tensor) -> int | None:
+        """The token of the memory that kept begins with, None where it is not a part of it."""
+        memory = self.memory
+        if (
+            memory is None or kept.shape[:2] != memory.shape[:2] or kept.stride() != memory.stride()
+            or kept.untyped_storage().data_ptr() != memory.untyped_storage().data_ptr()
+        ):  # fmt: skip
+            return None
+        return (kept.storage_offset() - memory.storage_offset()) // memory.stride(-2)
+
+
+class Growing(DynamicLayer):
+    """A layer whose tokens are appended in place; cut, chosen and repeated as those of its base are."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not takes(self, key_states, value_states):
+            return super().update(key_states, value_states, *args, **kwargs)
+        self.keys, self.values = append(self, key_states, value_states)
+        return self.keys, self.values
+
+
+class GrowingWindow(DynamicSlidingWindowLayer):
+    """The same for a layer that sees a window: what has left it makes place when the memory is full."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self.record_past or not takes(self, key_states, value_states):
+            return super().update(key_states, value_states, *args, **kwargs)
+        self.cumulative_length += key_states.shape[-2]
+        keys, values = append(self, key_states, value_states)
+        left = max(0, keys.shape[-2] - self.sliding_window + 1)
+        self.keys, self.values = keys[:, :, left:], values[:, :, left:]
+        return keys, values
+
+
+GROWING: dict[type, type] = {DynamicLayer: Growing, DynamicSlidingWindowLayer: GrowingWindow}
+
+
+def takes(layer: Any, key: Tensor, value: Tensor) -> bool:
+    """Whether tokens may be written in place, which nothing that is differentiated may. Makes the layer ready."""
+    if not layer.is_initialized:
+        layer.lazy_initialization(key, value)
+    for name, new, kept in (("key", key, layer.keys), ("value", value, layer.values)):
+        fits = not kept.numel() or (new.shape[:2], new.shape[3]) == (kept.shape[:2], kept.shape[3])
+        if not fits or new.dtype != kept.dtype or new.device != kept.device:
+            raise ValueError(
+                f"{name} has shape {tuple(new.shape)}, {new.dtype} on {new.device}; expected "
+                f"as this cache holds, {tuple(kept.shape)}, {kept.dtype} on {kept.device}, but for the number of tokens"
+            )
+    return not needs_gradient(key, value, layer.keys, layer.values)
+
+
+def append(layer: Any, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    rooms = layer.__dict__.setdefault("rooms", (Room(), Room()))
+    return rooms[0].append(layer.keys, key), rooms[1].append(layer.values, value)
+
+
+class RotaryCache(DynamicCache):
+    """A cache of transformers for `past_key_values`, in whose layers tokens are appended in place.
+
+    config   of the model: which of its layers see a window; without it, all see everything
+
+    A model that `patch` has changed makes the layers of any new DynamicCache so by itself. Cropping (assisted
+    decoding), beams, and choosing or repeating rows of a batch are as in DynamicCache.
+    """
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config=config)
+        if config is None:
+            self.layer_class_to_replicate = Growing
+        grow(self)
+
+
+def grow(cache: Any) -> None:
+    """Make the ordinary layers of a cache append in place; leave every other kind as it is."""
+    if type(cache) not in (DynamicCache, RotaryCache) or cache.offloading:
+        return
+    if cache.layer_class_to_replicate is DynamicLayer:
+        cache.layer_class_to_replicate = Growing
+    for layer in cache.layers:
+        layer.__class__ = GROWING.get(type(layer), type(layer))
+
+
+def growing(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Before a model's forward: `grow` the cache that it is given."""
+    for given in (*args, *kwargs.values()):
+        if isinstance(given, DynamicCache):
+            grow(given)
