@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from torch_bridge.kernel import empty_like, needs_gradient
+from torch_bridge.streaming import Streaming, renumbered, streaming
 
 LEAST = 256  # tokens that there is room for at first
 
@@ -93,17 +94,25 @@ def append(layer: Any, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class RotaryCache(DynamicCache):
-    """A cache of transformers for `past_key_values`, in whose layers tokens are appended in place.
+    """A cache of transformers, in whose layers tokens are appended in place.
 
     config   of the model: which of its layers see a window; without it, all see everything
+    window   tokens that are kept at most, besides `sinks` first ones, so that generation may go on for ever in
+             constant memory and time (see ``streaming``); for a model that is patched, full attention, and rows
+             without padding
 
-    A model that `patch` has changed makes the layers of any new DynamicCache so by itself. Cropping (assisted
-    decoding), beams, and choosing or repeating rows of a batch are as in DynamicCache.
+    A model that `patch` has changed makes the layers of any new DynamicCache append in place by itself. Cropping
+    (assisted decoding), beams, and choosing or repeating rows of a batch are as in DynamicCache. Raises TypeError or
+    ValueError for a window that the model was not trained for, or whose layers cannot keep one.
     """
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: Any = None, *, window: int | None = None, sinks: int = 4) -> None:
         super().__init__(config=config)
-        if config is None:
+        if window is not None:
+            if config is None:
+                raise ValueError("window is given without a config; expected that of the model, by which keys move")
+            self.layers = streaming(config, window, sinks)
+        elif config is None:
             self.layer_class_to_replicate = Growing
         grow(self)
 
@@ -118,8 +127,11 @@ def grow(cache: Any) -> None:
         layer.__class__ = GROWING.get(type(layer), type(layer))
 
 
-def growing(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-    """Before a model's forward: `grow` the cache that it is given."""
+def ready(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Before a model's forward: make the cache that it is given append in place, or have room."""
     for given in (*args, *kwargs.values()):
         if isinstance(given, DynamicCache):
             grow(given)
+            if given.layers and isinstance(given.layers[0], Streaming):
+                return renumbered(given.layers, args, kwargs)
+    return None

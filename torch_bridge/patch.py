@@ -44,7 +44,7 @@ def attend(attends: Attends) -> None:
     for owner, name in attends:
         if name is None or name == attention_of(owner.config):
             continue
-        from torch_bridge.cache import growing
+        from torch_bridge.cache import ready
         from torch_bridge.decoding import NAMES
 
         owner.set_attn_implementation(name)
@@ -52,7 +52,7 @@ def attend(attends: Attends) -> None:
             getattr(owner, HOOK).remove()
             delattr(owner, HOOK)
         if name in NAMES.values():
-            setattr(owner, HOOK, owner.register_forward_pre_hook(growing, with_kwargs=True))
+            setattr(owner, HOOK, owner.register_forward_pre_hook(ready, with_kwargs=True))
 
 
 def give(new: Given) -> None:
