@@ -108,6 +108,8 @@ def rows_of(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each row of a batch begins and ends, or TypeError or ValueError."""
     batch, _, new, _ = query
+    if starts is None and lengths is None and new <= tokens:
+        return whole(batch, tokens)
     found = []
     for name, given, usual in (("starts", starts, 0), ("lengths", lengths, tokens)):
         array = np.full(batch, usual, np.int64) if given is None else np.asarray(given)
@@ -123,6 +125,13 @@ def rows_of(
             f"expected 0 <= start <= length, and {new} <= length <= {tokens}"
         )
     return begins, ends
+
+
+def whole(batch: int, tokens: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that hold all tokens."""
+    rows = np.zeros((2, batch), np.int64)
+    rows[1] = tokens
+    return rows[0], rows[1]
 
 
 def options(query: Shape, scale: Any, window: Any, soft_cap: Any) -> tuple[float, int, float]:
@@ -159,7 +168,8 @@ def logits_of(sinks: ArrayLike, heads: int) -> NDArray[np.float32]:
 
 def longest(begins: NDArray[np.int64], ends: NDArray[np.int64], new: int, window: int) -> int:
     """Tokens that the queries of one row see, together, at most."""
-    return int((ends - np.maximum(begins, ends - new - window + 1)).max())
+    rows: list[tuple[int, int]] = list(zip(begins.tolist(), ends.tolist(), strict=True))
+    return max([end - max(begin, end - new - window + 1) for begin, end in rows])
 
 
 Lie = tuple[Shape, Shape]  # a shape, and steps in numbers
@@ -169,9 +179,8 @@ def plan(kind: str, query: Lie, key: Lie, value: Lie, window: int, tokens: int) 
     """The loops for tensors that lie so, of which the queries of a row see at most so many tokens."""
     (batch, heads, new, dim), (_, kv_heads, _, _), width = query[0], key[0], value[0][3]
     stretches = -(-tokens // STRETCH)
-    steps = [step for _, steps in (query, key, value) for step in steps[:3]]
-    words = np.array(
-        [batch, kv_heads, heads // kv_heads, new, window, max(1, stretches), dim, width, *steps], np.int64)  # fmt: skip
+    sizes = (batch, kv_heads, heads // kv_heads, new, window, max(1, stretches), dim, width)
+    words = np.array(sizes + query[1][:3] + key[1][:3] + value[1][:3], np.int64)
     form = attention.Form(kind, dim, width)
     size = batch * kv_heads * tokens * (dim + width)
     return Loops(lambda parallel: attention.kernel(form, parallel), words, size)

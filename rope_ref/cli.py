@@ -108,6 +108,12 @@ def add_generate(one: argparse.ArgumentParser) -> None:
     one.add_argument("--tokens", type=int, default=64, metavar="N", help="how many to generate (default: %(default)s)")
     one.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
                      help="default: %(default)s")  # fmt: skip
+    one.add_argument("--context", type=int, action="append", metavar="N",
+                     help="random tokens to go on from; may be repeated (default: 32)")  # fmt: skip
+    one.add_argument("--window", type=int, metavar="N", help="generate without end: keep the N latest tokens")
+    one.add_argument("--sinks", type=int, default=4, metavar="N",
+                     help="and the N first ones (default: %(default)s)")  # fmt: skip
+    one.add_argument("-v", "--verbose", action="store_true", help="say how each kind of attention was computed")
     one.set_defaults(run=run_generate)
 
 

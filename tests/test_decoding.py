@@ -20,7 +20,8 @@ PADDED[0, :7] = 0
 
 
 @pytest.fixture(autouse=True)
-def counted():
+def small_as_if_large(monkeypatch):
+    monkeypatch.setattr(decoding, "FEW", 0)
     decoding.taken.clear()
 
 

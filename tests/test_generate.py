@@ -12,8 +12,20 @@ from torch_bridge.patched import Patched
 def test_without_a_folder(capsys):
     assert main(["generate", "--tokens", "8"]) == 0
     out = capsys.readouterr().out
-    assert "LlamaForCausalLM, 4.94 million parameters, float32, 32 tokens given" in out
-    assert out.count("tokens/s") == 2 and "tokens     equal, all 8" in out
+    assert "LlamaForCausalLM, 4.94 million parameters, float32\n32 tokens given, 8 generated" in out
+    assert out.count("tokens/s") == 2 and out.count("#" * 40) == 1 and "tokens     equal, all 8" in out
+
+
+def test_by_context_and_by_path(capsys):
+    assert main(["generate", "--tokens", "4", "--context", "8", "--context", "700", "-v"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("equal, all 4") == 2 and "700 tokens given" in out
+    assert "24 x LlamaAttention: few numbers" in out and "24 x LlamaAttention: attend" in out
+
+
+def test_without_end(capsys):
+    assert main(["generate", "--tokens", "90", "--context", "70", "--window", "40", "--sinks", "2"]) == 0
+    assert "the 2 first and 40 latest kept" in capsys.readouterr().out
 
 
 def test_with_a_folder(tmp_path, capsys):
@@ -25,6 +37,9 @@ def test_with_a_folder(tmp_path, capsys):
 @pytest.mark.parametrize("given, message", [
     (["nowhere"], "folder is 'nowhere'; expected one that holds a config.json"),
     (["--tokens", "0"], "tokens is 0; expected at least 1"),
+    (["--context", "0"], "context is 0; expected at least 1"),
+    (["--window", "0"], "window is 0; expected at least 1"),
+    (["--context", "5", "--prompt", "Once", "somewhere"], "prompt is given beside a context"),
     (["--prompt", "Once"], "prompt is given without a folder"),
 ])  # fmt: skip
 def test_wrong_usage(given, message, capsys):

@@ -13,6 +13,12 @@ from torch_bridge.streaming import Streaming
 IDS = torch.randint(3, 90, (2, 20), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.fixture(autouse=True)
+def small_as_if_large(monkeypatch):
+    monkeypatch.setattr(decoding, "FEW", 0)
+    decoding.taken.clear()
+
+
 def greedy(model, ids, tokens, **words):
     words = {"attention_mask": torch.ones_like(ids), "do_sample": False} | words
     return model.generate(input_ids=ids, max_new_tokens=tokens, min_new_tokens=tokens, **words)

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from numba_kernels import decoding
-from torch_bridge.kernel import address, dense, nbytes, needs_gradient
+from torch_bridge.kernel import address, at_hand, dense, nbytes, needs_gradient
 
 KINDS = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 LIBRARY = torch.library.Library("rope_ref", "FRAGMENT")
@@ -38,9 +39,10 @@ def attend(
     >>> attend(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0], [3.0]]]]))
     tensor([[[[2.]]]])
     """
-    given = [t for t in (query, key, value, sinks) if t is not None]
-    if needs_gradient(*given):
+    if needs_gradient(query, key, value) or (sinks is not None and needs_gradient(sinks)):
         raise ValueError("query, key, value or sinks require a gradient; expected none, as under torch.no_grad()")
+    if at_hand(query, key, value):
+        return on_cpu(query, key, value, scale, starts, lengths, window, soft_cap, sinks)
     result: Tensor = torch.ops.rope_ref.attend(query, key, value, scale, starts, lengths, window, soft_cap, sinks)
     return result
 
@@ -52,9 +54,7 @@ def on_cpu(
 ) -> Tensor:  # fmt: skip
     check_dtypes(query, key, value)
     shape = decoding.check(tuple(query.shape), tuple(key.shape), tuple(value.shape))
-    rows = [None if t is None else np.array(t.tolist(), np.int64 if not t.is_floating_point() else float)
-            for t in (starts, lengths)]  # fmt: skip
-    begins, ends = decoding.rows_of(tuple(query.shape), key.shape[2], *rows)
+    begins, ends = decoding.rows_of(tuple(query.shape), key.shape[2], numbers(starts), numbers(lengths))
     scale, wide, cap = decoding.options(tuple(query.shape), scale, window, soft_cap)
     out = query.new_empty(shape)
     if not out.numel():
@@ -67,6 +67,11 @@ def on_cpu(
     loops = decoding.plan(KINDS[query.dtype], lie[0], lie[1], lie[2], wide, tokens)
     loops(*places, out.data_ptr(), logits.ctypes.data, begins.ctypes.data, ends.ctypes.data, scale, cap)
     return out
+
+
+def numbers(rows: Tensor | None) -> NDArray[Any] | None:
+    """A few numbers as NumPy takes them, of whatever type and device."""
+    return None if rows is None else np.array(rows.tolist(), float if rows.is_floating_point() else np.int64)
 
 
 def check_dtypes(query: Tensor, key: Tensor, value: Tensor) -> None:

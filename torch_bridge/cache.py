@@ -28,14 +28,15 @@ class Room:
         """
         n, t = kept.shape[-2] if kept.numel() else 0, new.shape[-2]
         first = self.place(kept) if n else None
-        if self.memory is None or first is None or first + n + t > self.memory.shape[-2]:
+        memory = self.memory
+        if memory is None or first is None or first + n + t > memory.shape[-2]:
             batch, heads, _, width = new.shape
             memory, first = empty_like(new, (batch, heads, max(LEAST, 2 * (n + t)), width)), 0
             if n:
-                memory[..., :n, :] = kept
+                memory.narrow(2, 0, n).copy_(kept)
             self.memory = memory
-        self.memory[..., first + n : first + n + t, :] = new
-        return self.memory[..., first : first + n + t, :]
+        memory.narrow(2, first + n, t).copy_(new)
+        return memory.narrow(2, first, n + t)
 
     def place(self, kept: Tensor) -> int | None:
         """The token of the memory that kept begins with, None where it is not a part of it."""
@@ -78,14 +79,20 @@ def takes(layer: Any, key: Tensor, value: Tensor) -> bool:
     """Whether tokens may be written in place, which nothing that is differentiated may. Makes the layer ready."""
     if not layer.is_initialized:
         layer.lazy_initialization(key, value)
-    for name, new, kept in (("key", key, layer.keys), ("value", value, layer.values)):
-        fits = not kept.numel() or (new.shape[:2], new.shape[3]) == (kept.shape[:2], kept.shape[3])
-        if not fits or new.dtype != kept.dtype or new.device != kept.device:
-            raise ValueError(
-                f"{name} has shape {tuple(new.shape)}, {new.dtype} on {new.device}; expected "
-                f"as this cache holds, {tuple(kept.shape)}, {kept.dtype} on {kept.device}, but for the number of tokens"
-            )
+    elif layer.keys.numel():
+        check("key", key, layer.keys)
+        check("value", value, layer.values)
     return not needs_gradient(key, value, layer.keys, layer.values)
+
+
+def check(name: str, new: Tensor, kept: Tensor) -> None:
+    """Raise ValueError unless new tokens are as those that are kept."""
+    (batch, heads, _, width), (*_, other) = new.shape, kept.shape
+    if batch != kept.shape[0] or heads != kept.shape[1] or width != other or new.dtype != kept.dtype:
+        raise ValueError(
+            f"{name} has shape {tuple(new.shape)} and {new.dtype}; expected "
+            f"as this cache holds, {tuple(kept.shape)} and {kept.dtype}, but for the number of tokens"
+        )
 
 
 def append(layer: Any, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

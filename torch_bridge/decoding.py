@@ -3,7 +3,7 @@
 The functions below are registered by the names of `NAMES` with `AttentionInterface`, beside masks as the
 model's own attention makes them. A mask is taken for what it says: where each query sees a run of tokens that ends with
 itself, the kernel needs no more than where runs begin and end. Any other mask, gradients, dropout, another device or
-dtype, more than 16 new tokens, and arguments that are not known here go to the model's own attention.
+dtype, more than 16 new tokens, few numbers, and arguments that are not known here go to the model's own attention.
 """
 
 import sys
@@ -23,7 +23,8 @@ from torch_bridge.attention import KINDS, attend
 from torch_bridge.kernel import compiling, needs_gradient
 
 NAMES = {"sdpa": "rope_ref_sdpa", "eager": "rope_ref_eager"}  # a model's own attention, and what takes its place
-PASSED = {"position_ids", "cache_position"}  # tensors that say nothing which keys and masks do not
+PASSED = {"s_aux", "position_ids", "cache_position"}  # tensors that are known: the others say nothing that masks do not
+FEW = 1 << 17  # float32 numbers of keys and values that torch's own attention reads before ours has checked them
 
 taken: Counter[tuple[str, str]] = Counter()  # (class of a module, path): how often, since it was last cleared
 
@@ -67,24 +68,26 @@ def attention(
 
 def why_not(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> str:
     """What keeps the kernel from it, in words; nothing if nothing does."""
-    sinks = options.get("s_aux")
+    if query.dtype == torch.float32 and key.numel() + value.numel() < FEW:
+        return "few numbers"
     if query.shape[2] > NEW:
         return f"more than {NEW} new tokens"
-    if not (query.device.type == key.device.type == value.device.type == "cpu"):
+    if not (query.is_cpu and key.is_cpu and value.is_cpu):
         return f"on {query.device.type}"
     if query.dtype not in KINDS or key.dtype != query.dtype or value.dtype != query.dtype:
         return f"{query.dtype} beside {key.dtype}"
-    if max(query.shape[3], value.shape[3]) > WIDEST:
+    if query.shape[3] > WIDEST or value.shape[3] > WIDEST:
         return f"heads wider than {WIDEST}"
-    if needs_gradient(query, key, value, *(() if sinks is None else (sinks,))):
+    if needs_gradient(query, key, value) or (options.get("s_aux") is not None and needs_gradient(options["s_aux"])):
         return "gradients"
     if options.get("dropout"):
         return "dropout"
     if options.get("output_attentions"):
         return "weights are asked for"
-    known = {"s_aux", *PASSED}
-    other = sorted(name for name, option in options.items() if isinstance(option, Tensor) and name not in known)
-    return f"arguments that are not known: {', '.join(other)}" if other else ""
+    for name, option in options.items():
+        if isinstance(option, Tensor) and name not in PASSED:
+            return f"an argument that is not known: {name}"
+    return ""
 
 
 def runs_of(mask: Tensor | None, new: int, tokens: int) -> Runs | None:

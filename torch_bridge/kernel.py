@@ -176,7 +176,10 @@ def nbytes(t: Tensor) -> int:
     """From the first number of a tensor to behind its last."""
     if not t.numel():
         return 0
-    return (sum(step * (n - 1) for n, step in zip(t.shape, t.stride(), strict=True)) + 1) * t.itemsize
+    last = 0
+    for n, step in zip(t.shape, t.stride()):  # noqa: B905
+        last += step * (n - 1)
+    return (last + 1) * t.itemsize
 
 
 def address(name: str, t: Tensor, reach: int) -> int:
