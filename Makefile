@@ -28,7 +28,7 @@ coverage: .venv/installed ## the same, with lines covered
 bench: .venv/installed ## speed of the kernels against memory and other implementations (some minutes)
 	@$(BIN)/rope-ref bench
 
-models: .venv/installed ## models of transformers, patched: tokens per second, share of rotation (half an hour)
+models: .venv/installed ## models of transformers, patched: tokens per second, share of rotation (an hour)
 	@$(BIN)/python -m benchmarks.models
 
 bench-gpu: .venv/installed ## speed of the CUDA kernels against a copy and others, where there is a GPU

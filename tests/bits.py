@@ -15,7 +15,8 @@ from tests.oracles import stored, value
 from tests.strategies import DTYPES
 
 EVERY = np.arange(1 << 16, dtype=np.uint16)
-WIDTHS = (1, 3, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100)  # of pairs: less than vectors, whole ones, and remainders
+WIDTHS = (1, 3, 7, 8, 15, 17, 31, 33, 64, 100)  # of pairs: less than vectors, whole ones, and remainders
+FORMS = ((0, 0, False), (1, 2, True))  # start, channels that pass behind, inverse
 
 
 def narrowed():
@@ -49,7 +50,7 @@ def cases():
     for pairing in ("half-split", "interleaved"):
         for dtype in ("float16", "bfloat16"):
             kind = np.float16 if dtype == "float16" else np.uint16
-            for pairs in (1, 8, 32):
+            for pairs in (1, 8):
                 alone = EVERY.view(kind).reshape(-1, 2 * pairs)
                 other = np.roll(EVERY, 12345)
                 beside = np.concatenate([n.reshape(-1, pairs) for n in (EVERY, other)], -1).view(kind)
@@ -63,7 +64,7 @@ def cases():
             yield f"narrowed {dtype} {pairing}", digest(ones, table, np.zeros_like(table), dtype, pairing=pairing)
         for dtype in DTYPES:
             for pairs in WIDTHS:
-                for start, rest, inverse in ((0, 0, False), (1, 2, True)):
+                for start, rest, inverse in FORMS if pairs < 64 else FORMS[:1]:  # whole vectors are compiled for each
                     x, cos, sin = strange_numbers(dtype, pairs, start + rest)
                     form = {"pairing": pairing, "start": start, "inverse": inverse}
                     yield f"{dtype} {pairs} {form}", digest(x, cos, sin, dtype, **form)
