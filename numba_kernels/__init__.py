@@ -11,12 +11,12 @@ Read in this order:
 7. ``plan``         which loops fit which strides
 8. ``layout``       checks, strides, dtypes: `rotate`, `normalise_and_rotate`
 9. ``attention``    the loops of decoding: new queries attend to many keys
-10. ``decoding``    their checks: `attend`
+10. ``decoding``    their checks: `attend`, `rotate_append_attend`
 
 On CUDA devices the same is done by ``cuda``, a package that is loaded when it is asked for.
 """
 
-from numba_kernels.decoding import attend
+from numba_kernels.decoding import attend, rotate_append_attend
 from numba_kernels.layout import normalise_and_rotate, rotate
 
-__all__ = ["attend", "normalise_and_rotate", "rotate"]
+__all__ = ["attend", "normalise_and_rotate", "rotate", "rotate_append_attend"]

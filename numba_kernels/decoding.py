@@ -87,6 +87,65 @@ def attend(
     return result
 
 
+def rotate_append_attend(
+    query: NDArray[Any],
+    key: NDArray[Any],
+    value: NDArray[Any],
+    cos: ArrayLike,
+    sin: ArrayLike,
+    keys: NDArray[Any],
+    values: NDArray[Any],
+    length: int,
+    *,
+    pairing: str,
+    start: int = 0,
+    scale: float | None = None,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    sinks: ArrayLike | None = None,
+) -> NDArray[Any]:
+    """What a layer does between its projections: rotate query and key, append key and value to the cache, attend.
+
+    query, key, value   of the new tokens, (batch, heads or kv_heads, new, width), not rotated
+    cos, sin            (..., new, pairs), as `rotate` takes them
+    keys, values        memory of the cache, (batch, kv_heads, room, width), of which `length` tokens are there: what is
+                        new is written behind them
+
+    All else, dtypes and what is returned are as for `rotate` and `attend`. Raises TypeError or ValueError before
+    anything is written.
+
+    >>> keys, values = np.zeros((1, 1, 8, 2), "f4"), np.zeros((1, 1, 8, 1), "f4")
+    >>> x, v, cos, sin = np.ones((1, 1, 1, 2), "f4"), np.ones((1, 1, 1, 1), "f4"), np.zeros((1, 1)), np.ones((1, 1))
+    >>> rotate_append_attend(x, x, v, cos, sin, keys, values, 0, pairing="half-split"), keys[0, 0, 0]
+    (array([[[[1.]]]], dtype=float32), array([-1.,  1.], dtype=float32))
+    """
+    if isinstance(length, bool) or not isinstance(length, (int, np.integer)):
+        raise TypeError(f"length is {length!r}; expected a whole number")
+    new = {"query": query, "key": key, "value": value, "keys": keys, "values": values}
+    for name, array in new.items():
+        if layout.kind_of(name, array) not in KINDS or array.dtype != query.dtype:
+            raise TypeError(f"{name} has dtype {array.dtype}; expected one of {', '.join(KINDS)}, and that of query")
+    check(query.shape, key.shape, value.shape)
+    for name, memory, array in (("keys", keys, key), ("values", values, value)):
+        wanted = (*array.shape[:2], "room", array.shape[3])
+        if memory.ndim != 4 or memory.shape[:2] + memory.shape[3:] != array.shape[:2] + array.shape[3:]:
+            raise ValueError(f"{name} have shape {memory.shape}; expected ({', '.join(map(str, wanted))})")
+        if not 0 <= length <= memory.shape[2] - array.shape[2]:
+            raise ValueError(
+                f"length is {length}, and {array.shape[2]} tokens come; expected room in {name}, of {memory.shape}"
+            )
+        layout.check_target(memory, None)
+    options(query.shape, scale, window, soft_cap)
+    logits = None if sinks is None else logits_of(sinks, query.shape[1])
+    end = int(length) + key.shape[2]
+    turned = layout.rotate(query, cos, sin, pairing=pairing, start=start)
+    layout.rotate(key, cos, sin, pairing=pairing, start=start, out=keys[:, :, length:end])
+    values[:, :, length:end] = value
+    return attend(
+        turned, keys[:, :, :end], values[:, :, :end], scale=scale, window=window, soft_cap=soft_cap, sinks=logits
+    )
+
+
 def check(query: Shape, key: Shape, value: Shape) -> Shape:
     """The shape of what comes back, or ValueError where three shapes do not fit together."""
     for name, shape in (("query", query), ("key", key), ("value", value)):

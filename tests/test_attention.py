@@ -112,6 +112,35 @@ def test_out_is_written_as_it_lies():
     assert np.array_equal(room.transpose(0, 2, 1, 3), nk.attend(q, k, v))
 
 
+@pytest.mark.parametrize("dtype", sorted(UNIT))
+def test_a_layer_at_once_is_its_three_steps(dtype):
+    q, k, v = (t[:, :, :3].copy() for t in drawn(0, dtype, 2, 2, 2, 3, 3, 32, 32))
+    cos, sin = np.random.default_rng(0).standard_normal((2, 3, 16)).astype(np.float32)
+    keys, values = drawn(1, dtype, 2, 2, 1, 1, 40, 32, 32)[1:]
+    words, before = {"pairing": "interleaved"}, (keys.copy(), values.copy())
+    y = nk.rotate_append_attend(q, k, v, cos, sin, keys, values, 30, **words)
+    before[0][:, :, 30:33], before[1][:, :, 30:33] = nk.rotate(k, cos, sin, **words), v
+    assert np.array_equal(keys, before[0]) and np.array_equal(values, before[1])
+    assert np.array_equal(y, nk.attend(nk.rotate(q, cos, sin, **words), keys[:, :, :33], values[:, :, :33]))
+
+
+@pytest.mark.parametrize(("wrong", "text"), [
+    ({"length": 38}, "length is 38, and 3 tokens come"), ({"length": -1}, "length is -1"),
+    ({"keys": np.zeros((2, 2, 40, 31), "f4")}, "keys have shape"),
+    ({"values": np.zeros((2, 1, 40, 32), "f4")}, "values have shape"),
+    ({"window": 0}, "window is 0"), ({"pairing": "x"}, "pairing is 'x'"), ({"sinks": np.zeros(3)}, "sinks have shape"),
+    ({"cos": np.zeros((4, 16), "f4")}, "sin has shape"),
+])  # fmt: skip
+def test_a_layer_writes_nothing_where_something_is_wrong(wrong, text):
+    q, k, v = (t[:, :, :3].copy() for t in drawn(0, "float32", 2, 2, 2, 3, 3, 32, 32))
+    keys, values = np.zeros((2, 2, 2, 40, 32), "f4")
+    words = {"query": q, "key": k, "value": v, "cos": np.zeros((3, 16), "f4"), "sin": np.zeros((3, 16), "f4"),
+             "keys": keys, "values": values, "length": 30, "pairing": "half-split"}  # fmt: skip
+    with pytest.raises(ValueError, match=text):
+        nk.rotate_append_attend(**words | wrong)
+    assert not keys.any() and not values.any()
+
+
 def changed(**by):
     q, k, v = drawn(0, "float32", 2, 2, 2, 1, 20, 40, 24)
     return {"query": q, "key": k, "value": v} | by

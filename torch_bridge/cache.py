@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from torch_bridge.kernel import empty_like, needs_gradient
+from torch_bridge.rerotation import Crossing
 from torch_bridge.streaming import Streaming, renumbered, streaming
 
 LEAST = 256  # tokens that there is room for at first
@@ -107,14 +108,20 @@ class RotaryCache(DynamicCache):
     window   tokens that are kept at most, besides `sinks` first ones, so that generation may go on for ever in
              constant memory and time (see ``streaming``); for a model that is patched, full attention, and rows
              without padding
+    rerotate   when LongRoPE passes its trained length, rotate all kept keys to its other list (see ``rerotation``)
 
     A model that `patch` has changed makes the layers of any new DynamicCache append in place by itself. Cropping
     (assisted decoding), beams, and choosing or repeating rows of a batch are as in DynamicCache. Raises TypeError or
     ValueError for a window that the model was not trained for, or whose layers cannot keep one.
     """
 
-    def __init__(self, config: Any = None, *, window: int | None = None, sinks: int = 4) -> None:
+    def __init__(
+        self, config: Any = None, *, window: int | None = None, sinks: int = 4, rerotate: bool = False
+    ) -> None:
         super().__init__(config=config)
+        if rerotate and (config is None or window is not None):
+            raise ValueError("rerotate is given without a config or beside a window; expected a config alone")
+        self.crossing = Crossing(config) if rerotate else None
         if window is not None:
             if config is None:
                 raise ValueError("window is given without a config; expected that of the model, by which keys move")
@@ -141,4 +148,6 @@ def ready(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             grow(given)
             if given.layers and isinstance(given.layers[0], Streaming):
                 return renumbered(given.layers, args, kwargs)
+            if isinstance(given, RotaryCache) and given.crossing is not None:
+                given.crossing.cross(given.layers, args, kwargs)
     return None

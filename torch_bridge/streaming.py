@@ -147,14 +147,20 @@ def renumbered(
     Raises ValueError for rows with padding, whose first tokens would be none, and for positions of one's own.
     """
     given = dict(zip(("input_ids", "attention_mask", "position_ids"), args, strict=False)) | kwargs
-    ids: Any = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
-    new, before = ids.shape[1], layers[0].get_seq_length()
-    mask, position_ids = given.pop("attention_mask", None), given.pop("position_ids", None)
-    if mask is not None and (mask.dim() != 2 or not mask.all()):
-        raise ValueError("attention_mask hides tokens; expected none to be hidden where a cache has a window")
-    if position_ids is not None and not (position_ids == torch.arange(before, before + new)).all():
-        raise ValueError(f"position_ids are {position_ids.tolist()}; expected those from {before} on")
+    new = check_plain(layers, given)
     for layer in layers:
         layer.make_room(new)
     stored = layers[0].stored
-    return (), given | {"position_ids": torch.arange(stored, stored + new)[None]}
+    return (), given | {"attention_mask": None, "position_ids": torch.arange(stored, stored + new)[None]}
+
+
+def check_plain(layers: list[Any], given: dict[str, Any]) -> int:
+    """How many tokens come next. Raises ValueError unless each of them, and all before, stands where it is counted."""
+    ids: Any = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
+    new, before = ids.shape[1], layers[0].get_seq_length()
+    mask, position_ids = given.get("attention_mask"), given.get("position_ids")
+    if mask is not None and (mask.dim() != 2 or not mask.all()):
+        raise ValueError("attention_mask hides tokens; expected none to be hidden where a cache moves its keys")
+    if position_ids is not None and not (position_ids == torch.arange(before, before + new)).all():
+        raise ValueError(f"position_ids are {position_ids.tolist()}; expected those from {before} on")
+    return int(new)

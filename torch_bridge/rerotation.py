@@ -1,0 +1,59 @@
+"""LongRoPE at its trained length (arXiv 2402.13753): kept keys follow the queries to the other list of frequencies.
+
+Phi-3.5 and Phi-4-mini rotate by a short list up to 4,096 tokens and by a long one beyond. A cache that is filled below
+and used above holds keys of the one for queries of the other, so that distances between them mean nothing any more.
+Here all kept keys are rotated from the one to the other in one pass, before the first query of the other comes: within
+two roundings, their own and that of the pass, they are what rotating them anew would give.
+
+What deeper layers kept was computed under the short list all the same: this is not a prefill of the whole text.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import rope_ref as rr
+from rope_ref.rope import Rope
+from rope_ref.rotation import angles, magnitude
+from torch_bridge.rotation import rotate
+from torch_bridge.streaming import check_plain
+
+
+class Crossing:
+    """Where a model of this config passes its trained length, and how its keys move there.
+
+    Raises ValueError for a config without LongRoPE.
+    """
+
+    def __init__(self, config: Any) -> None:
+        text = config.get_text_config(decoder=True)
+        given = getattr(text, "rope_parameters", None) or {}
+        if given.get("rope_type") != "longrope":
+            raise ValueError(f"a {text.model_type} has rope_type {given.get('rope_type')!r}; expected 'longrope'")
+        self.trained = int(given["original_max_position_embeddings"])
+        self.ropes = [
+            tuple(rr.from_config(text, layer=layer, length=length) for length in (self.trained, self.trained + 1))
+            for layer in range(text.num_hidden_layers)
+        ]
+
+    def cross(self, layers: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before a model's forward, whose arguments these are: move what is kept if that is what passes the length."""
+        given = dict(zip(("input_ids", "attention_mask", "position_ids"), args, strict=False)) | kwargs
+        before = layers[0].get_seq_length() if layers else 0
+        if before and before <= self.trained < before + check_plain(layers, given):
+            for layer, (old, new) in zip(layers, self.ropes, strict=True):
+                layer.keys.copy_(moved(layer.keys, old, new))
+
+
+def moved(keys: Tensor, old: Rope, new: Rope) -> Tensor:
+    """Keys (batch, heads, seq, head_dim) that `old` rotated at 0, 1, 2, ..., as `new` rotates them there.
+
+    By phi_new - phi_old, and by the ratio of their magnitudes: `rope_ref.cache.rerotate` in one rotation.
+    """
+    places = torch.arange(keys.shape[2]).numpy()
+    by = torch.from_numpy(angles(new.keys, places) - angles(old.keys, places))
+    scale = torch.as_tensor(magnitude(new.keys, places) / magnitude(old.keys, places))
+    dtype = torch.float64 if keys.dtype == torch.float64 else torch.float32
+    cos, sin = ((scale * table).to(dtype) for table in (by.cos(), by.sin()))
+    return rotate(keys, cos, sin, pairing=old.pairing, start=old.start)
