@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from torch_bridge.kernel import empty_like, needs_gradient
+from torch_bridge.kernel import compiling, empty_like, needs_gradient
 from torch_bridge.rerotation import Crossing
 from torch_bridge.streaming import Streaming, renumbered, streaming
 
@@ -143,7 +143,7 @@ def grow(cache: Any) -> None:
 
 def ready(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Before a model's forward: make the cache that it is given append in place, or have room."""
-    for given in (*args, *kwargs.values()):
+    for given in () if compiling() else (*args, *kwargs.values()):
         if isinstance(given, DynamicCache):
             grow(given)
             if given.layers and isinstance(given.layers[0], Streaming):

@@ -3,7 +3,8 @@
 The functions below are registered by the names of `NAMES` with `AttentionInterface`, beside masks as the
 model's own attention makes them. A mask is taken for what it says: where each query sees a run of tokens that ends with
 itself, the kernel needs no more than where runs begin and end. Any other mask, gradients, dropout, another device or
-dtype, more than 16 new tokens, few numbers, and arguments that are not known here go to the model's own attention.
+dtype, more than 16 new tokens, few numbers, arguments that are not known here, and what is compiled go to the model's
+own attention.
 """
 
 import sys
@@ -51,6 +52,9 @@ def attention(
     attention_mask: Tensor | None, **options: Any,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """(batch, new, heads, value_dim) and no weights, or what the model's own attention gives."""
+    if compiling():  # sizes are not to be looked at, nor anything counted, or every size is compiled anew
+        compiled: tuple[Tensor, Tensor | None] = own(module, query, key, value, attention_mask, **options)
+        return compiled
     path = why_not(module, query, key, value, options)
     runs = runs_of(attention_mask, query.shape[2], key.shape[2]) if not path else None
     if not path and runs is None:
@@ -98,8 +102,6 @@ def runs_of(mask: Tensor | None, new: int, tokens: int) -> Runs | None:
     """
     if mask is None:
         return Runs() if new == 1 else None
-    if compiling():
-        return None
     known: tuple[Runs | None] | None = getattr(mask, "runs", None)
     return known[0] if known else read(mask, new, tokens)
 
@@ -109,7 +111,7 @@ def noted(make: Callable[..., Any]) -> Callable[..., Any]:
 
     def mask(*args: Any, **kwargs: Any) -> Any:
         made = make(*args, **kwargs)
-        if isinstance(made, Tensor) and made.dim() == 4 and made.shape[2] <= NEW and not compiling():
+        if not compiling() and isinstance(made, Tensor) and made.dim() == 4 and made.shape[2] <= NEW:
             made.runs = (read(made, made.shape[2], made.shape[3]),)  # type: ignore[attr-defined]
         return made
 
