@@ -70,7 +70,7 @@ def loops(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str) -> Cal
         "float32", pairing, 0, False, x is out, out.data_ptr() % LINE == 0, False, shape, x.stride(), shape,
         out.stride(), table, table, cos.stride(), None,
     )  # fmt: skip
-    return partial(made, x.data_ptr(), out.data_ptr(), cos.data_ptr(), sin.data_ptr())
+    return partial(made, x.data_ptr(), out.data_ptr(), cos.data_ptr(), sin.data_ptr(), 0, 0, 0.0)
 
 
 def verify(
