@@ -21,7 +21,8 @@ from numba_kernels.cache import compiled
 from numba_kernels.cpu import EVERY, NARROW, WIDEN, place
 from numba_kernels.intrinsics import exchange, pointer
 
-# Where numbers stand in a plan: sizes, then steps in numbers along batch, heads and tokens.
+# Where numbers stand in a plan: sizes, then steps along batch, heads and tokens. The two widths are constants
+# of a kernel too, but where rows are copied: unrolled, a copy of rows that may overlap becomes no vector code.
 (BATCH, KV_HEADS, GROUP, NEW, WINDOW, STRETCHES, HEAD_DIM, VALUE_DIM,
  Q_BATCH, Q_HEAD, Q_TOKEN, K_BATCH, K_HEAD, K_TOKEN, V_BATCH, V_HEAD, V_TOKEN, WORDS) = range(18)  # fmt: skip
 

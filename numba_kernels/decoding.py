@@ -70,7 +70,7 @@ def attend(
     numbers = options(query.shape, scale, window, soft_cap)
     logits = no_sinks(shape[1]) if sinks is None else logits_of(sinks, shape[1])
     if out is not None:
-        layout.check_target(out, None)
+        layout.check_writeable(out)
         for name, array in named.items():
             if layout.meet(out, array):
                 raise ValueError(f"out overlaps {name}; expected an array apart from it")
@@ -78,8 +78,7 @@ def attend(
         return result
     target = result if result.flags.c_contiguous and result.flags.aligned else np.empty(shape, query.dtype)
     lie = [(array.shape, layout.steps_of(array.strides, array.itemsize)) for array in (query, key, value)]
-    tokens = longest(begins, ends, query.shape[2], numbers[1])
-    loops = plan(kinds["query"], lie[0], lie[1], lie[2], numbers[1], tokens)
+    loops = plan(kinds["query"], lie[0], lie[1], lie[2], begins, ends, numbers[1])
     places = [array.ctypes.data for array in (query, key, value, target, logits, begins, ends)]
     loops(*places, numbers[0], numbers[2])
     if target is not result:
@@ -134,7 +133,7 @@ def rotate_append_attend(
             raise ValueError(
                 f"length is {length}, and {array.shape[2]} tokens come; expected room in {name}, of {memory.shape}"
             )
-        layout.check_target(memory, None)
+        layout.check_writeable(memory)
     options(query.shape, scale, window, soft_cap)
     logits = None if sinks is None else logits_of(sinks, query.shape[1])
     end = int(length) + key.shape[2]
@@ -225,18 +224,16 @@ def logits_of(sinks: ArrayLike, heads: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(array, np.float32)
 
 
-def longest(begins: NDArray[np.int64], ends: NDArray[np.int64], new: int, window: int) -> int:
-    """Tokens that the queries of one row see, together, at most."""
-    rows: list[tuple[int, int]] = list(zip(begins.tolist(), ends.tolist(), strict=True))
-    return max([end - max(begin, end - new - window + 1) for begin, end in rows])
-
-
 Lie = tuple[Shape, Shape]  # a shape, and steps in numbers
 
 
-def plan(kind: str, query: Lie, key: Lie, value: Lie, window: int, tokens: int) -> Loops:
-    """The loops for tensors that lie so, of which the queries of a row see at most so many tokens."""
+def plan(
+    kind: str, query: Lie, key: Lie, value: Lie, begins: NDArray[np.int64], ends: NDArray[np.int64], window: int
+) -> Loops:
+    """The loops for tensors that lie so, whose rows begin and end there."""
     (batch, heads, new, dim), (_, kv_heads, _, _), width = query[0], key[0], value[0][3]
+    rows: list[tuple[int, int]] = list(zip(begins.tolist(), ends.tolist(), strict=True))
+    tokens = max([end - max(begin, end - new - window + 1) for begin, end in rows])  # that a row's queries see together
     stretches = -(-tokens // STRETCH)
     sizes = (batch, kv_heads, heads // kv_heads, new, window, max(1, stretches), dim, width)
     words = np.array(sizes + query[1][:3] + key[1][:3] + value[1][:3], np.int64)

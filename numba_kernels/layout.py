@@ -103,7 +103,7 @@ def _rotated(
     if x.size == 0:
         return result
     if out is not None:
-        check_target(out, None if in_place else x, cos, sin, index)
+        _check_target(out, None if in_place else x, cos, sin, index)
     if index is not None and not 0 <= index.min() <= index.max() < len(cos):
         given = np.asarray(positions)
         raise IndexError(f"positions span {given.min()} to {given.max()}; expected 0 to {len(cos) - 1}")
@@ -159,13 +159,18 @@ def _index(positions: ArrayLike) -> NDArray[np.int64]:
     return index if index.flags.aligned else index.copy()
 
 
-def check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any] | None) -> None:
-    """Refuse to write what may not be written, or what is still to be read."""
+def check_writeable(out: NDArray[Any]) -> None:
+    """Raise ValueError unless every element can be written, and is written once."""
     if not out.flags.writeable:
         raise ValueError("out is read-only; expected a writeable array")
     if writes_twice(out.itemsize, out.shape, out.strides):
         raise ValueError(f"out has strides {out.strides}; expected no element to be written twice")
-    for name, array in zip(("x", "cos", "sin", "positions"), (x, *read), strict=False):
+
+
+def _check_target(out: NDArray[Any], x: NDArray[Any] | None, *read: NDArray[Any] | None) -> None:
+    """Refuse to write what may not be written, or what is still to be read."""
+    check_writeable(out)
+    for name, array in zip(("x", "cos", "sin", "positions"), (x, *read), strict=True):
         if array is not None and meet(out, array):
             wanted = "x itself, or an array apart from it" if name == "x" else "an array apart from it"
             raise ValueError(f"out overlaps {name}; expected {wanted}")

@@ -91,5 +91,3 @@ def check(query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]) 
         raise ValueError(f"key has shape {key}; expected batch, a divisor of heads, and head_dim as query {query}")
     if value[:3] != key[:3]:
         raise ValueError(f"value has shape {value}; expected {key[:3]} first, as key")
-
-

@@ -72,3 +72,9 @@ def auto(name):
     if name == "modernbert":
         return transformers.AutoModelForMaskedLM
     return transformers.AutoModelForImageTextToText if name.endswith("_vl") else transformers.AutoModelForCausalLM
+
+
+def greedy(model, ids, tokens, **words):
+    """Exactly so many tokens after ids."""
+    words = {"attention_mask": torch.ones_like(ids), "do_sample": False} | words
+    return model.generate(input_ids=ids, max_new_tokens=tokens, min_new_tokens=tokens, **words)

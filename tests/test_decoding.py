@@ -8,6 +8,7 @@ import transformers
 from torch.nn.functional import scaled_dot_product_attention
 
 from tests.models import GENERATES, build
+from tests.models import greedy as generated
 from torch_bridge import RotaryCache, attend, decoding, patch
 from torch_bridge.cache import Growing, GrowingWindow, Room
 from torch_bridge.doors import attention_of
@@ -26,8 +27,7 @@ def small_as_if_large(monkeypatch):
 
 
 def greedy(model, ids=IDS, tokens=24, **words):
-    words = {"attention_mask": torch.ones_like(ids), "do_sample": False} | words
-    return model.generate(input_ids=ids, max_new_tokens=tokens, min_new_tokens=tokens, **words)
+    return generated(model, ids, tokens, **words)
 
 
 def paths():

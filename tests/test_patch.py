@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 import rope_ref as rr
 from rope_ref.exactness import UNIT, budget
 from tests.models import GENERATES, TINY, build
+from tests.models import greedy as generated
 from torch_bridge import deferred, models, patched
 from torch_bridge.patch import patch, unpatch
 from torch_bridge.verify import spread
@@ -44,8 +45,7 @@ def logits(model, ids=IDS, **words):
 
 
 def greedy(model, ids=IDS[:, :8], tokens=64, **words):
-    words = {"attention_mask": torch.ones_like(ids), "do_sample": False} | words
-    return model.generate(input_ids=ids, max_new_tokens=tokens, min_new_tokens=tokens, **words)
+    return generated(model, ids, tokens, **words)
 
 
 def same_tokens(model, **words):

@@ -6,7 +6,7 @@ import torch
 
 import rope_ref as rr
 from rope_ref.exactness import UNIT
-from tests.models import build
+from tests.models import build, greedy
 from torch_bridge import RotaryCache, decoding, patch
 from torch_bridge.streaming import Streaming
 
@@ -17,11 +17,6 @@ IDS = torch.randint(3, 90, (2, 20), generator=torch.Generator().manual_seed(1))
 def small_as_if_large(monkeypatch):
     monkeypatch.setattr(decoding, "FEW", 0)
     decoding.taken.clear()
-
-
-def greedy(model, ids, tokens, **words):
-    words = {"attention_mask": torch.ones_like(ids), "do_sample": False} | words
-    return model.generate(input_ids=ids, max_new_tokens=tokens, min_new_tokens=tokens, **words)
 
 
 @torch.no_grad()

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from numba_kernels import decoding
+from torch_bridge import kernel
 from torch_bridge.kernel import address, at_hand, dense, nbytes, needs_gradient
 
-KINDS = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+KINDS = {dtype: kind for dtype, kind in kernel.KINDS.items() if kind in decoding.KINDS}
 LIBRARY = torch.library.Library("rope_ref", "FRAGMENT")
 LIBRARY.define(
     "attend(Tensor query, Tensor key, Tensor value, float? scale=None, Tensor? starts=None, Tensor? lengths=None, "
@@ -63,8 +64,7 @@ def on_cpu(
     places = [address(name, t, nbytes(t)) for name, t in (("query", query), ("key", key), ("value", value))]
     logits = decoding.no_sinks(shape[1]) if sinks is None else decoding.logits_of(sinks.float().numpy(), shape[1])
     lie = [(tuple(t.shape), t.stride()) for t in (query, key, value)]
-    tokens = decoding.longest(begins, ends, shape[2], wide)
-    loops = decoding.plan(KINDS[query.dtype], lie[0], lie[1], lie[2], wide, tokens)
+    loops = decoding.plan(KINDS[query.dtype], lie[0], lie[1], lie[2], begins, ends, wide)
     loops(*places, out.data_ptr(), logits.ctypes.data, begins.ctypes.data, ends.ctypes.data, scale, cap)
     return out
 

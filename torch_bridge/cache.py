@@ -143,11 +143,14 @@ def grow(cache: Any) -> None:
 
 def ready(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Before a model's forward: make the cache that it is given append in place, or have room."""
-    for given in () if compiling() else (*args, *kwargs.values()):
+    if compiling():
+        return None
+    named = dict(zip(("input_ids", "attention_mask", "position_ids"), args, strict=False)) | kwargs
+    for given in (*args, *kwargs.values()):
         if isinstance(given, DynamicCache):
             grow(given)
             if given.layers and isinstance(given.layers[0], Streaming):
-                return renumbered(given.layers, args, kwargs)
+                return (), renumbered(given.layers, named)
             if isinstance(given, RotaryCache) and given.crossing is not None:
-                given.crossing.cross(given.layers, args, kwargs)
+                given.crossing.cross(given.layers, named)
     return None

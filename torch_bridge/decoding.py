@@ -55,7 +55,7 @@ def attention(
     if compiling():  # sizes are not to be looked at, nor anything counted, or every size is compiled anew
         compiled: tuple[Tensor, Tensor | None] = own(module, query, key, value, attention_mask, **options)
         return compiled
-    path = why_not(module, query, key, value, options)
+    path = why_not(query, key, value, options)
     runs = runs_of(attention_mask, query.shape[2], key.shape[2]) if not path else None
     if not path and runs is None:
         path = "a mask that is no run of tokens"
@@ -70,7 +70,7 @@ def attention(
     return out.transpose(1, 2).contiguous(), None
 
 
-def why_not(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> str:
+def why_not(query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> str:
     """What keeps the kernel from it, in words; nothing if nothing does."""
     if query.dtype == torch.float32 and key.numel() + value.numel() < FEW:
         return "few numbers"

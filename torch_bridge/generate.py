@@ -74,10 +74,10 @@ def run(given: argparse.Namespace) -> int:
 
 def check(given: argparse.Namespace) -> None:
     """Raise ValueError for arguments that do not fit together."""
-    for name in ("tokens", "window", *(["context"] if given.context else [])):
-        for number in getattr(given, name) if name == "context" else [getattr(given, name)]:
-            if number is not None and number < 1:
-                raise ValueError(f"{name} is {number}; expected at least 1")
+    contexts = [("context", length) for length in given.context or []]
+    for name, number in [("tokens", given.tokens), ("window", given.window), *contexts]:
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}; expected at least 1")
     if given.prompt is not None and given.folder is None:
         raise ValueError("prompt is given without a folder; expected one, whose tokenizer reads it")
     if given.prompt is not None and given.context is not None:

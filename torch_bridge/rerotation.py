@@ -37,9 +37,8 @@ class Crossing:
             for layer in range(text.num_hidden_layers)
         ]
 
-    def cross(self, layers: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def cross(self, layers: list[Any], given: dict[str, Any]) -> None:
         """Before a model's forward, whose arguments these are: move what is kept if that is what passes the length."""
-        given = dict(zip(("input_ids", "attention_mask", "position_ids"), args, strict=False)) | kwargs
         before = layers[0].get_seq_length() if layers else 0
         if before and before <= self.trained < before + check_plain(layers, given):
             for layer, (old, new) in zip(layers, self.ropes, strict=True):

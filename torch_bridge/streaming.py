@@ -139,19 +139,16 @@ def streaming(config: Any, window: int, sinks: int) -> list[Any]:
     return [Streaming(rope, window, sinks) for rope in ropes]
 
 
-def renumbered(
-    layers: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def renumbered(layers: list[Any], given: dict[str, Any]) -> dict[str, Any]:
     """What a model's forward is given, where layers have made room: positions as these count them, and no mask.
 
     Raises ValueError for rows with padding, whose first tokens would be none, and for positions of one's own.
     """
-    given = dict(zip(("input_ids", "attention_mask", "position_ids"), args, strict=False)) | kwargs
     new = check_plain(layers, given)
     for layer in layers:
         layer.make_room(new)
     stored = layers[0].stored
-    return (), given | {"attention_mask": None, "position_ids": torch.arange(stored, stored + new)[None]}
+    return given | {"attention_mask": None, "position_ids": torch.arange(stored, stored + new)[None]}
 
 
 def check_plain(layers: list[Any], given: dict[str, Any]) -> int:
