@@ -9,7 +9,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from rope_ref.conformance.tensors import load, save
+from rope_ref.conformance.adapters.tensors import load, save
 
 HELLO = {"refuses": "error no such rope", "offers nothing": "ok", "offers more": "ok rotate dance", "babbles": "hi"}
 

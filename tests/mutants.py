@@ -33,10 +33,11 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.provider import OperatorProvider
 
-from rope_ref.conformance import Implementation, check, falsify
-from rope_ref.conformance.falsify import Falsified
-from rope_ref.conformance.findings import Findings
-from rope_ref.conformance.properties import Property
+from rope_ref.conformance import Implementation, check
+from rope_ref.conformance.diagnosis.findings import Findings
+from rope_ref.conformance.properties import falsify
+from rope_ref.conformance.properties.falsify import Falsified
+from rope_ref.conformance.properties.property import Property
 from rope_ref.rope import Rope
 
 ROOT = Path(__file__).parent.parent

@@ -13,8 +13,8 @@ import pytest
 import rope_ref as rr
 from rope_ref.cli import main
 from rope_ref.conformance import Implementation
+from rope_ref.conformance.adapters.declarations import DECLARATIONS, LISTS, declaration
 from rope_ref.conformance.command import of_config
-from rope_ref.conformance.declarations import DECLARATIONS, LISTS, declaration
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "tests" / "configs"
@@ -268,7 +268,7 @@ def test_a_program_is_asked_about_the_rope(ran, monkeypatch):
         asked.append((argv, rope, time_limit))
         return Implementation(apply=lambda x, positions: rr.rotate(x, positions, rope).astype(x.dtype))
 
-    monkeypatch.setitem(sys.modules, "rope_ref.conformance.child", types.SimpleNamespace(command=command))
+    monkeypatch.setitem(sys.modules, "rope_ref.conformance.adapters.child", types.SimpleNamespace(command=command))
     status, out, err = ran(None, "--command", "./mine --fast", "--declare", "time_limit=3")
     assert status == 0 and asked == [("./mine --fast", rr.Rope(8), 3)]
     assert out.startswith("./mine --fast against default(head_dim=8)")
@@ -287,7 +287,8 @@ def test_a_fault_of_the_check_is_no_verdict(ran, monkeypatch):
 
 
 def test_every_declaration_can_be_made():
-    ways = {"paths"} | {name for name, value in vars(Implementation()).items() if value is None} - set(DECLARATIONS)
+    functions = {name for name, value in vars(Implementation()).items() if value is None}
+    ways = {"paths", "expected"} | functions - set(DECLARATIONS)
     assert set(vars(Implementation())) == set(DECLARATIONS) | ways
     defaults = {name: getattr(Implementation(), name) for name in DECLARATIONS}
     for name, value in defaults.items():

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rope_ref as rr
-from rope_ref.conformance.child import command
+from rope_ref.conformance.adapters.child import command
 from tests.c import FOLDER, compiled
 from tests.oracles import angle_error, bound, rounded
 from tests.strategies import DTYPES, EXAMPLES, normal, places, ropes, seeds
@@ -235,7 +235,7 @@ def test_the_child_ends_with_its_implementation(program):
 def test_the_child_ends_with_the_interpreter(program):
     code = (
         "import sys, rope_ref as rr\n"
-        "from rope_ref.conformance.child import command\n"
+        "from rope_ref.conformance.adapters.child import command\n"
         "child = command(sys.argv[1], rr.Rope(8))\n"
         "process = child.apply.__self__.process\n"
         "print(process.process.pid, process.folder)\n"

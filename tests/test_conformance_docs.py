@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from rope_ref.conformance import Implementation
-from rope_ref.conformance.check import Check
-from rope_ref.conformance.declarations import DECLARATIONS
-from rope_ref.conformance.model import Accuracy
-from rope_ref.conformance.subject import Subject
+from rope_ref.conformance.adapters.declarations import DECLARATIONS
+from rope_ref.conformance.adapters.subject import Subject
+from rope_ref.conformance.check import Check, unasked
+from rope_ref.conformance.properties import contract
+from rope_ref.conformance.properties.laws import LAWS
+from rope_ref.conformance.properties.model import Accuracy
+from rope_ref.conformance.properties.pointwise import POINTWISE
 from rope_ref.exactness import SMALLEST, UNIT, budget
 from rope_ref.rope import Rope
 from rope_ref.rotation import angles
@@ -47,7 +50,7 @@ def test_defaults_are_those_of_an_implementation():
 
 def test_signatures_are_those_of_the_contract():
     for name, signature, _ in table("conformance.md", "way in"):
-        if name != "`paths`":
+        if name not in ("`paths`", "`expected`"):
             call = re.match(r"`(\w+\([^)]*\)) -> ", signature)[1]
             # a way in of torch stands within a sentence of another
             assert call.startswith(name.strip("`")) and call in Implementation.__doc__
@@ -58,6 +61,19 @@ def test_every_property_is_listed_with_its_reason_and_its_class():
     assert table("bugs.md", "property") == [
         [p.name, p.reason, "" if p.bug == "UNKNOWN" else f"`{p.bug}`"] for _, p in plan
     ]  # fmt: skip
+
+
+def asked_rows():
+    """Every property of a rotation, and through which ways in it is tried."""
+    rows = []
+    for prop in (*contract.CONTRACT, *POINTWISE, *LAWS):
+        words = ["apply", "decode", "session"]
+        rows.append([prop.name, *("yes" if not unasked(way, prop) else "" for way in words)])
+    return rows
+
+
+def test_what_each_way_in_is_asked():
+    assert table("conformance.md", "property") == asked_rows()
 
 
 def test_every_class_is_listed_with_every_case():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from rope_ref.conformance.adapters.tensors import load, save
 from rope_ref.conformance.description import describe, described, text
-from rope_ref.conformance.tensors import load, save
 from tests.strategies import EXAMPLES, ropes
 
 

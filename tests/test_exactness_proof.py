@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rope_ref.conformance.arrays import rounded
-from rope_ref.conformance.model import Accuracy
+from rope_ref.conformance.adapters.arrays import rounded
+from rope_ref.conformance.properties.model import Accuracy
 from rope_ref.conformance.vectors import angle_error
 from rope_ref.exactness import UNIT, budget
 from rope_ref.frequencies import geometric

@@ -12,8 +12,8 @@ from rich.console import Console
 
 import rope_ref as rr
 from rope_ref.conformance import Finding, Outcome, Report, check
-from rope_ref.conformance.deviations import read_deviations
-from rope_ref.conformance.render import render
+from rope_ref.conformance.reporting.deviations import read_deviations
+from rope_ref.conformance.reporting.render import render
 
 ROPE = rr.Rope(8)
 BUGS = ("LAYOUT", "POSDT", "UNKNOWN")

@@ -148,6 +148,19 @@ def test_far_and_negative_positions(high):
     near(rotary(q, k, few, offset=100)[0], q, few.int().numpy() + 100, rotary.rope)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.bfloat16, torch.float16, torch.float32, None])
+@pytest.mark.parametrize("value", [250, 300, 2**24 + 2])
+def test_an_offset_counts_whatever_its_dtype(dtype, value):
+    """Sums are made in a dtype that holds them; None stands for a number of Python's that is not whole by type."""
+    rotary = Rotary(ROPES["default"])
+    q, k = sample(rotary.rope)
+    offset = float(value) if dtype is None else torch.tensor(value).to(dtype)
+    if not np.isfinite(float(offset)) or int(offset) != value:
+        pytest.skip("the dtype does not hold it")
+    for one in [offset] if dtype is None else [offset, offset.expand(2)]:
+        near(rotary(q, k, offset=one)[0], q, value + np.arange(6), rotary.rope)
+
+
 @ropes
 @layouts
 def test_cached_keys_move(rope, layout):
@@ -235,7 +248,11 @@ def test_bad_input():
         (ValueError, "cu_seqlens is given with layout 'bhsd'", (q, k), {"cu_seqlens": lengths}),
         (ValueError, "no positions beside it", (*packed, p), {"cu_seqlens": lengths, "layout": "thd"}),
         (ValueError, "cu_seqlens has shape", packed, {"cu_seqlens": lengths[None], "layout": "thd"}),
-        (ValueError, "cu_seqlens end at 5; expected the 6", packed, {"cu_seqlens": lengths - 1, "layout": "thd"}),
+        (ValueError, "cu_seqlens end at 5; expected the 6", packed, {"cu_seqlens": lengths * 5 // 6, "layout": "thd"}),
+        (ValueError, "cu_seqlens begin with 1; expected 0", packed, {"cu_seqlens": lengths + 1, "layout": "thd"}),
+        (ValueError, "expected no number below", packed, {"cu_seqlens": torch.tensor([0, 7, 6]), "layout": "thd"}),
+        (ValueError, "positions reach 2.63", (q, k, (2**63 + p).to(torch.uint64)), {}),
+        (ValueError, "offset have dtype torch.bool", (q, k), {"offset": torch.tensor(True)}),
         (ValueError, r"offset has shape \(3,\)", (q, k), {"offset": torch.arange(3)}),
         (ValueError, "offset is on meta; expected cpu", (q, k), {"offset": meta[:2]}),
         (ValueError, "expected 16 channels", (q[..., :8], k), {}),

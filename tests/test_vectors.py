@@ -11,7 +11,7 @@ import pytest
 
 import rope_ref as rr
 from rope_ref.conformance import samples, vectors
-from rope_ref.conformance.tensors import load, save
+from rope_ref.conformance.adapters.tensors import load, save
 from tests.c import compiled
 from tests.schema import faults
 

@@ -142,8 +142,9 @@ class Rotary(nn.Module):
             raise ValueError(f"cu_seqlens is given with layout {layout!r}; expected 'thd', and no positions beside it")
         if cu_seqlens is not None and (cu_seqlens.ndim != 1 or cu_seqlens.is_floating_point()):
             raise ValueError(f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; expected whole numbers (sequences + 1,)")
-        if cu_seqlens is not None and at_hand(cu_seqlens) and int(cu_seqlens[-1]) != length:
-            raise ValueError(f"cu_seqlens end at {int(cu_seqlens[-1])}; expected the {length} tokens of q and k")
+        if cu_seqlens is not None and at_hand(cu_seqlens):
+            check_lengths(cu_seqlens, length)
+        offset = number("offset", offset, x.device) if isinstance(offset, Tensor) else offset
         if isinstance(offset, Tensor) and offset.ndim:
             rows = x.shape[0] if layout != "thd" else len(cu_seqlens) - 1 if cu_seqlens is not None else None
             if offset.shape != (rows,):
@@ -156,9 +157,9 @@ class Rotary(nn.Module):
             positions = torch.arange(length, device=x.device)
         if positions.device != x.device:
             raise ValueError(f"positions are on {positions.device}; expected {x.device}, where what they turn is")
-        if positions.is_complex() or positions.dtype == torch.bool:
-            raise ValueError(f"positions have dtype {positions.dtype}; expected real numbers")
-        positions = positions.to(wide(x.device) if positions.is_floating_point() else torch.int64)
+        positions = number("positions", positions, x.device)
+        if isinstance(offset, float):  # torch would add it in its default dtype
+            positions = positions.to(wide(x.device))
         leading = positions.shape if rope.axes is None else positions.shape[:-1]
         batches = (1, x.shape[0]) if layout != "thd" else ()
         if leading != (length,) and not (len(leading) == 2 and leading[0] in batches and leading[1] == length):
@@ -172,6 +173,27 @@ class Rotary(nn.Module):
         if isinstance(offset, Tensor) and offset.ndim:
             offset = offset.reshape(-1, *(1,) * (1 if rope.axes is None else 2))
         return positions + offset
+
+
+def number(name: str, given: Tensor, device: torch.device) -> Tensor:
+    """Positions or distances in a dtype that holds their sums. Raises ValueError where they are no such numbers."""
+    if given.is_complex() or given.dtype == torch.bool:
+        raise ValueError(f"{name} have dtype {given.dtype}; expected real numbers")
+    wider = given.to(wide(device) if given.is_floating_point() else torch.int64)
+    if given.dtype == torch.uint64 and at_hand(given) and (wider < 0).any():
+        raise ValueError(f"{name} reach 2^63 and more; expected less")
+    return wider
+
+
+def check_lengths(cu_seqlens: Tensor, tokens: int) -> None:
+    """Raise ValueError unless they rise from 0 to the number of tokens."""
+    ends: list[int] = cu_seqlens.tolist()
+    if not ends or ends[0] != 0:
+        raise ValueError(f"cu_seqlens begin with {ends[0] if ends else 'nothing'}; expected 0")
+    if ends != sorted(ends):
+        raise ValueError(f"cu_seqlens are {ends}; expected no number below the one before it")
+    if ends[-1] != tokens:
+        raise ValueError(f"cu_seqlens end at {ends[-1]}; expected the {tokens} tokens of q and k")
 
 
 def check_heads(x: Tensor, rope: Rope, layout: str) -> None:

@@ -1,23 +1,21 @@
-"""The check: interview, properties, diagnosis, report."""
+"""The check: capabilities, properties, diagnosis, report."""
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from rope_ref.conformance import cached, contract, laws, parts, queries, scores, state, training
-from rope_ref.conformance.candidates import resolved
-from rope_ref.conformance.falsify import Falsified, falsify
-from rope_ref.conformance.findings import Findings
-from rope_ref.conformance.implementation import Implementation
-from rope_ref.conformance.interview import Facts, find_accuracy, interview
-from rope_ref.conformance.model import Accuracy
-from rope_ref.conformance.probes import Probe
-from rope_ref.conformance.properties import POINTWISE, Property
-from rope_ref.conformance.report import Finding, Outcome, Report
-from rope_ref.conformance.subject import Ropes, Subject
+from rope_ref.conformance.adapters.capabilities import find_accuracy, find_capabilities
+from rope_ref.conformance.adapters.implementation import Implementation
+from rope_ref.conformance.adapters.subject import FROM_ZERO, Ropes, Subject
+from rope_ref.conformance.diagnosis.candidates import resolved
+from rope_ref.conformance.diagnosis.findings import Findings
+from rope_ref.conformance.properties import cached, contract, laws, parts, queries, scores, state, training
+from rope_ref.conformance.properties.falsify import Falsified, falsify
+from rope_ref.conformance.properties.model import Accuracy
+from rope_ref.conformance.properties.pointwise import POINTWISE
+from rope_ref.conformance.properties.property import Property
+from rope_ref.conformance.reporting.report import Finding, Outcome, Report
 
 Progress = Any
 EXAMPLES = {"quick": 16, "normal": 80, "deep": 800}
@@ -82,7 +80,7 @@ class Check:
         began = time.monotonic()
         subject = self.subject
         subject.resolve = lambda mutations, probe: resolved(subject, mutations, probe)
-        self.facts = interview(subject)
+        self.facts = find_capabilities(subject)
         self.found = Findings(subject, self.facts, self.budget)
         inferred = self.inferred()
         plan = list(self.plan())
@@ -102,13 +100,14 @@ class Check:
 
     def plan(self) -> Iterable[tuple[str, Property]]:
         """What is tried, through which way in, the plainest first."""
-        for way in self.subject.ways():
+        ways = self.subject.ways()
+        for way in ways:
             yield way, contract.CONTRACT[0]
             for prop in POINTWISE:
                 yield way, prop
             for prop in contract.CONTRACT[1:]:
                 yield way, prop
-            if way == "apply":
+            if way == next(iter(ways)):
                 for prop in laws.LAWS:
                     yield way, prop
         for prop in (*state.STATE, *queries.QUERIES, *scores.SCORES, *cached.CACHED, *parts.PARTS, *training.TRAINING):
@@ -117,7 +116,7 @@ class Check:
     def inferred(self) -> dict[str, Any]:
         facts = self.facts
         for text in facts.remarks:
-            self.remarks.append(Finding("", "interview", "apply", f"not taken: {text}", severity="remark"))
+            self.remarks.append(Finding("", "capabilities", "apply", f"not taken: {text}", severity="remark"))
         return {
             "arrays": self.subject.kind, "dtypes": facts.dtypes, "rows": facts.rows, "negative": facts.negative,
             "fractional": facts.fractional, "strided": facts.strided, "position_dtypes": facts.position_dtypes,
@@ -147,16 +146,15 @@ class Check:
         began = time.monotonic()
         subject = self.subject
         why = prop.skip(subject, self.facts)
-        if not why and way == "decode" and prop.name in ("positions", "rows", "position dtypes", "fractional positions",
-                                                         "negative positions"):  # fmt: skip
-            why = "decode takes an offset"
-        if not why and prop in laws.LAWS and any(f.way == "apply" and f.severity == "bug" for f in self.found.findings):
+        if not why:
+            why = unasked(way, prop)
+        if not why and prop in laws.LAWS and any(f.way == way and f.severity == "bug" for f in self.found.findings):
             why = "a bug is known already"
         if why:
             self.outcomes.append(Outcome(prop.name, way, prop.reason, "skipped", why))
             return
-        if way == "decode":
-            prop = replace(prop, draw=_consecutive(prop.draw))
+        if way in subject.ways() or prop in (*queries.QUERIES, *scores.SCORES):
+            prop = replace(prop, draw=through(way, prop.draw))
         examples = EXAMPLES[self.budget] * (2 if way == prop.name else 1)
         found = falsify(subject, way, prop, self.facts, examples=examples, number=self.number)
         evidence = self.found.evidence.setdefault(way, [])
@@ -177,6 +175,8 @@ def judged_by(level: Accuracy, one: Implementation, dtype: str) -> Accuracy:
     """What a few answers show may be luck: unless it is declared, later answers may be one step less exact."""
     if dtype == "float64" and level.angle == "exact":
         return level
+    if dtype == "float64":  # with angles in float32, what few answers show of the rest is luck
+        return Accuracy(one.angle or level.angle, one.table or "float32", one.arithmetic or "float32")
     narrow = level.table == dtype
     return Accuracy(
         one.angle or ("float32" if level.angle == "exact" else level.angle), level.table,
@@ -184,15 +184,20 @@ def judged_by(level: Accuracy, one: Implementation, dtype: str) -> Accuracy:
     )  # fmt: skip
 
 
-def _consecutive(draw: Any) -> Any:
-    """The same cases with tokens one behind the other, as decoding has them."""
+PLACED = ("positions", "rows", "position dtypes", "fractional positions")
+MOVED = ("offsets", "negative positions", "relative position", "composition", "inverse", "split",
+         "token permutation")  # fmt: skip
 
-    def consecutive(subject: Subject, facts: Facts) -> Any:
-        def follow(case: tuple[Probe, ...]) -> tuple[Probe, ...]:
-            return tuple(
-                replace(p, positions=tuple((p.where.min() + np.arange(p.where.shape[-1])).tolist())) for p in case
-            )  # fmt: skip
 
-        return draw(subject, facts).map(follow)
+def unasked(way: str, prop: Property) -> str:
+    """Why a way in cannot be asked this, "" where it can."""
+    if way == "decode" and prop.name in (*PLACED, "negative positions", "composition", "inverse", "token permutation"):
+        return "decode takes an offset"
+    if way in FROM_ZERO and prop.name in (*PLACED, *MOVED):
+        return f"{way} counts tokens itself"
+    return ""
 
-    return consecutive
+
+def through(way: str, draw: Any) -> Any:
+    """The same cases as far as a way in can be asked them."""
+    return lambda subject, facts: draw(subject, facts).map(lambda case: tuple(subject.through(way, p) for p in case))

@@ -21,13 +21,13 @@ from typing import Any
 from rich.console import Console
 
 from rope_ref.configs import check_layer, layers
+from rope_ref.conformance.adapters.declarations import assignments, declaration
+from rope_ref.conformance.adapters.implementation import Implementation
+from rope_ref.conformance.adapters.subject import Ropes
 from rope_ref.conformance.check import check
-from rope_ref.conformance.declarations import assignments, declaration
-from rope_ref.conformance.deviations import read_deviations
-from rope_ref.conformance.implementation import Implementation
-from rope_ref.conformance.render import progress, render
-from rope_ref.conformance.report import Report
-from rope_ref.conformance.subject import Ropes
+from rope_ref.conformance.reporting.deviations import read_deviations
+from rope_ref.conformance.reporting.render import progress, render
+from rope_ref.conformance.reporting.report import Report
 from rope_ref.rope import Rope
 from rope_ref.variants import CATALOGUE
 
@@ -144,7 +144,7 @@ def implemented(given: argparse.Namespace, rope: Ropes, declared: Mapping[str, A
         return implementation(load(given.object), given.object, arguments)
     if not isinstance(rope, Rope):
         raise ValueError("--command takes one Rope; name a layer by --layer, or a length by --length")
-    from rope_ref.conformance.child import command
+    from rope_ref.conformance.adapters.child import command
 
     return command(given.program, rope, time_limit=declared.get("time_limit", Implementation().time_limit))
 

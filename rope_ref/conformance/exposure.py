@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from rope_ref.conformance.mutations.rules import RULES
+from rope_ref.conformance.diagnosis.mutations.rules import RULES
 from rope_ref.conformance.samples import ARGUMENTS
 from rope_ref.frequencies import geometric
 from rope_ref.rope import Rope

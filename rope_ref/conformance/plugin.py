@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from rope_ref.conformance.adapters.implementation import Implementation
+from rope_ref.conformance.adapters.subject import Ropes, Subject
 from rope_ref.conformance.check import Check, check, completed
-from rope_ref.conformance.deviations import read_deviations
-from rope_ref.conformance.implementation import Implementation
-from rope_ref.conformance.report import Outcome, Report
-from rope_ref.conformance.subject import Ropes, Subject
+from rope_ref.conformance.reporting.deviations import read_deviations
+from rope_ref.conformance.reporting.report import Outcome, Report
 
 KNOWN = "known: "  # before an entry of the file of deviations, in the name of its test
 

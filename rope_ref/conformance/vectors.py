@@ -25,10 +25,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from rope_ref.conformance.adapters.tensors import load, save
 from rope_ref.conformance.description import describe, described, text
 from rope_ref.conformance.exposure import exposes
 from rope_ref.conformance.samples import ARGUMENTS, Kind, kinds, rope
-from rope_ref.conformance.tensors import load, save
 from rope_ref.exactness import UNIT, budget
 from rope_ref.rope import Rope
 from rope_ref.rotation import angles, rotate

@@ -1,0 +1,1 @@
+"""Explaining what does not hold: from wrong answers to the bug behind them."""

@@ -1,0 +1,100 @@
+"""What wrong answers have in common, where no wrong of the catalogue explains them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from rope_ref.conformance.adapters.probes import Probe
+from rope_ref.conformance.diagnosis.candidates import Observation, candidates
+from rope_ref.conformance.properties.model import Mutation, computed, lenient
+from rope_ref.pairing import channels
+from rope_ref.rotation import angles
+
+
+def passing_through(seen: Sequence[Observation]) -> int | None:
+    """The first channel that should pass through and does not, if all that is wrong are such channels."""
+    found = None
+    for o in seen:
+        if o.right or not np.isfinite(o.y).all():
+            continue
+        rope = o.rope
+        turning = np.concatenate(channels(rope.pairing, rope.pairs, rope.start))
+        rest = np.setdiff1d(np.arange(rope.head_dim), turning)
+        y, bound = computed(o.probe, rope, lenient(o.probe.dtype))
+        wrong = np.flatnonzero((np.abs(o.y - y) > bound).any((0, 1, 2)))
+        if not len(wrong) or not np.isin(wrong, rest).all():
+            return None
+        found = int(wrong[0]) if found is None else found
+    return found
+
+
+def by_angle(seen: Sequence[Observation]) -> float | None:
+    """The angle beyond which answers are wrong, whatever the position; None where it is not the angle that tells."""
+    sizes, faults = [], []
+    for o in seen:
+        if not o.rope.pairs:
+            continue
+        expected, bound = computed(o.probe, o.rope, lenient(o.probe.dtype))
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(o.y - expected) <= bound)
+        first, second = channels(o.rope.pairing, o.rope.pairs, o.rope.start)
+        phi = np.abs(angles(o.rope, o.probe.rows(o.rope.axes)))
+        phi = np.broadcast_to(phi[:, None] if o.rope.heads is None else phi, wrong[..., first].shape)
+        sizes.append(phi.ravel())
+        faults.append((wrong[..., first] | wrong[..., second]).ravel())
+    if not sizes:
+        return None
+    phi, fault = np.concatenate(sizes), np.concatenate(faults)
+    if not fault.any():
+        return None
+    least = float(phi[fault].min())
+    return least if least > 0.5 and fault[phi >= least].mean() > 0.4 and (phi < least).any() else None
+
+
+def _is(name: str, value: str, probe: Probe) -> bool:
+    return bool(getattr(probe, name) == value)
+
+
+def where(seen: Sequence[Observation]) -> str:
+    """What the wrong answers have in common that the right ones do not, in words."""
+    wrong = [o.probe for o in seen if not o.right]
+    right = [o.probe for o in seen if o.right and o.probe.where.any()]  # at 0 nothing turns, whatever is wrong
+    if not wrong or not right:
+        return ""
+    features: dict[str, Callable[[Probe], bool]] = {
+        "batch > 1 and seq = 1": lambda p: p.batch > 1 and p.where.shape[-1] == 1,
+        "batch > 1": lambda p: p.batch > 1,
+        "seq = 1": lambda p: np.size(p.where) == 1,
+        "seq > 1": lambda p: np.size(p.where) > 1,
+        **{f"dtype {d}": partial(_is, "dtype", d) for d in ("bfloat16", "float16", "float32", "float64")},
+        **{f"x {m}": partial(_is, "memory", m) for m in ("sliced", "transposed", "stepped", "expanded")},
+        **{f"positions in {d}": partial(_is, "position_dtype", d) for d in ("int32", "float32", "float64")},
+        "negative positions": lambda p: bool((p.where < 0).any()),
+    }
+    for text, has in features.items():
+        if all(map(has, wrong)) and not any(map(has, right)):
+            return f"only with {text}"
+    far, near = min(np.abs(p.where).max(initial=0) for p in wrong), max(np.abs(p.where).max(initial=0) for p in right)
+    if far > near:
+        return f"only from position {near + 1:g} or {far:g} on"
+    return ""
+
+
+def closest(seen: Sequence[Observation], more: dict[str, Mutation]) -> str:
+    """The one wrong that comes nearest, in words, where nothing explains the answers."""
+    wrong = [o for o in seen if not o.right and np.isfinite(o.y).all()]
+    if not wrong:
+        return ""
+    o = min(wrong, key=lambda o: o.y.size)
+    distances = {}
+    for text, mutation in (more | candidates(o.rope)).items():
+        try:
+            with np.errstate(all="ignore"):
+                y, _ = computed(o.probe, o.rope, lenient(o.probe.dtype), (mutation,))
+        except (ValueError, IndexError):
+            continue
+        if np.isfinite(y).all():
+            distances[text] = float(np.abs(y - o.y).max(initial=0))
+    text = min(distances, key=distances.__getitem__, default="")
+    return f"closest: {text}, which leaves {distances[text]:.2g}" if text else ""

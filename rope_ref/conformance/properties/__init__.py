@@ -1,0 +1,1 @@
+"""What must hold: the properties, the cases that try them, and how near an answer must come."""

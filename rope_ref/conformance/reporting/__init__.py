@@ -1,0 +1,1 @@
+"""Telling it: findings as values, text, JSON, XML and lines of Python."""
