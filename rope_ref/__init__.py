@@ -19,12 +19,14 @@ Read in this order:
 15. ``beyond``      FoPE, PoPE and other bases: what ends in the same rotation
 16. ``families``    what is special about each model family
 17. ``parameters``  the Rope that the rope parameters of a config describe
-18. ``configs``     the Rope of a model, read from its config
+18. ``configs``     the Rope of a model, read from its config; ``formats``, from what else it is written in
 19. ``exactness``   how far a correct implementation may be from all this
-20. ``explain``     a model's rotary embedding in words and wavelengths; ``plot``, ``cli``: the command rope-ref
+20. ``explain``     a model's rotary embedding in words and wavelengths; ``compare``, whether two descriptions turn
+                   alike; ``plot``, ``cli``: the command rope-ref
 """
 
 from rope_ref import attention, beyond, cache, long_context, multimodal, positions, shards, variants, video, vision
+from rope_ref.compare import compare
 from rope_ref.configs import from_config
 from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos
@@ -40,6 +42,7 @@ __all__ = [
     "attention",
     "beyond",
     "cache",
+    "compare",
     "decoupled",
     "from_config",
     "long_context",

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import inspect
+import json
 import os
 import sys
 import traceback
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from rope_ref.compare import compare
 from rope_ref.explain import explain, grouped
 from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
@@ -48,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     add_explain(commands.add_parser("explain", help="a model's rotary embedding in words, equations and wavelengths"))
+    add_diff(commands.add_parser("diff", help="whether two descriptions of a model turn alike, in any formats"))
     add_show(commands.add_parser("show", help="the function of the specification that makes a variant"))
     add_check(commands.add_parser("check", help="whether an implementation is right, and what is wrong with it"))
     add_vectors(commands.add_parser("vectors", help="inputs, right answers and bounds in files, for any language"))
@@ -72,6 +75,15 @@ def add_explain(one: argparse.ArgumentParser) -> None:
     one.add_argument("--angle-dtype", choices=ANGLE_DTYPES, default="float64", help="default: %(default)s")
     one.add_argument("--plot", metavar="FILE", help="draw a figure too (needs the extra `plot`)")
     one.set_defaults(run=run_explain)
+
+
+def add_diff(one: argparse.ArgumentParser) -> None:
+    described = "a config.json, its folder, a .gguf, a params.json, a table in .npy or safetensors"
+    one.add_argument("left", metavar="A", help=described)
+    one.add_argument("right", metavar="B", help="another")
+    one.add_argument("--length", type=int, metavar="N", help="length of the sequence, for dynamic NTK and LongRoPE")
+    one.add_argument("--json", metavar="FILE", help="write what differs as JSON; - for standard output")
+    one.set_defaults(run=run_diff)
 
 
 def add_show(one: argparse.ArgumentParser) -> None:
@@ -157,6 +169,15 @@ def run_explain(given: argparse.Namespace) -> int:
     if given.plot:
         print(f"\ndrawn: {given.plot}")
     return 0
+
+
+def run_diff(given: argparse.Namespace) -> int:
+    found = compare(given.left, given.right, length=given.length)
+    text = json.dumps(found.as_json(), indent=1) + "\n"
+    if given.json and given.json != "-":
+        Path(given.json).write_text(text)
+    print(text if given.json == "-" else found, end="" if given.json == "-" else "\n")
+    return 0 if found.alike else 1
 
 
 def run_show(given: argparse.Namespace) -> int:

@@ -5,32 +5,38 @@ concerns rotation is passed over in silence: an unknown key, an unknown value an
 contradiction are ValueErrors.
 """
 
-import json
+import difflib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from rope_ref import frequencies
+from rope_ref import formats, frequencies
 from rope_ref.families import FAMILIES, Family
+from rope_ref.pairing import check
 from rope_ref.parameters import MROPE, Layer, read_layer
 from rope_ref.rope import Rope
-from rope_ref.settings import Settings, agreed, listed, number
+from rope_ref.settings import Settings, agreed, listed, number, size
 
 ABOUT_ROTATION = re.compile("rope|rotary|theta|yarn|alibi")
 
 
 def from_config(
-    config: object, layer: int | None = None, *, length: int | None = None, angle_dtype: str = "float64"
-) -> Rope:
+    config: object, layer: int | None = None, *, length: int | None = None, angle_dtype: str = "float64",
+    like: str | None = None, pairing: str | None = None,
+) -> Rope:  # fmt: skip
     """The Rope of one layer, or of all layers if they agree.
 
-    config  a dict, the path to a config.json, or an object with `to_dict` (a transformers config)
+    config  a dict, the path to a config.json, or an object with `to_dict` (a transformers config); or what
+            `rope_ref.formats` reads: GGUF, params.json, engines' and diffusers' configs, tables in files
     layer   index of the layer; without it all layers must have the same Rope
     length  for dynamic NTK and LongRoPE, the length of the sequence or the capacity, whichever the
             implementation switches by; without it, a sequence within the trained length
+    like    the model_type to read a config of transformers as, where its own is not known
+    pairing the pairing of the checkpoint, where it is another than that family's
 
     Raises ValueError for what it does not understand, naming the key, TypeError for a config of the
     wrong type, IndexError for a layer that the model does not have. A layer that does not rotate has
@@ -40,7 +46,7 @@ def from_config(
     >>> from_config(config)
     Rope(head_dim=64, theta=500000.0)
     """
-    each = layers(config, length=length, angle_dtype=angle_dtype)
+    each = layers(config, length=length, angle_dtype=angle_dtype, like=like, pairing=pairing)
     check_layer(layer, len(each))
     if layer is None and len({one.rope for one in each}) > 1:
         names = ", ".join(sorted({one.kind for one in each}))
@@ -48,11 +54,23 @@ def from_config(
     return each[layer or 0].rope
 
 
-def layers(config: object, *, length: int | None = None, angle_dtype: str = "float64") -> list[Layer]:
+def layers(
+    config: object, *, length: int | None = None, angle_dtype: str = "float64", like: str | None = None,
+    pairing: str | None = None,
+) -> list[Layer]:  # fmt: skip
     """Every layer of a model; arguments and errors as in `from_config`."""
-    settings, family = language_model(load(config))
+    if pairing is not None:
+        check(pairing)
+    if isinstance(config, (str, os.PathLike)) and Path(config).is_dir():
+        config = Path(config) / "config.json"
+    other = formats.read(config, length, angle_dtype)
+    if other is not None:
+        return other
+    settings, family = language_model(load(config) | ({} if like is None else {"model_type": like}))
+    family = family if pairing is None else replace(family, pairing=pairing)
     check_names(settings, family)
-    count = number(settings, "num_hidden_layers", whole=True)
+    alike = not family.by_type and family.still is None and family.other == "sliding_attention"
+    count = size(settings, "num_hidden_layers", 1 if alike else None)  # where all are alike, one stands for all
     check_whole("length", length)
     if length is not None:
         frequencies.check_length("length", length)
@@ -78,10 +96,7 @@ def check_whole(name: str, value: int | None) -> None:
 def load(config: object) -> Settings:
     """The config as a dict."""
     if isinstance(config, (str, os.PathLike)):
-        try:
-            config = json.loads(Path(config).read_bytes())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"config is {str(config)!r}, which is not JSON: {error}") from error
+        config = formats.from_json(Path(config))
     if not isinstance(config, Mapping) and hasattr(config, "to_dict"):
         config = config.to_dict()
     if not isinstance(config, Mapping):
@@ -93,7 +108,12 @@ def language_model(settings: Settings) -> tuple[Settings, Family]:
     """The settings of the language model and its family; defaults and usual names filled in."""
     name = settings.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
-        raise ValueError(f"model_type is {name!r}; expected one of {', '.join(sorted(FAMILIES))}")
+        near = difflib.get_close_matches(str(name), FAMILIES, 3)
+        meant = f", perhaps {' or '.join(near)}" if near else ""
+        raise ValueError(
+            f"model_type is {name!r}; expected one of the {len(FAMILIES)} that are known{meant}; another that turns "
+            f"like one of them is read with like={near[0] if near else 'llama'!r}"
+        )
     family = FAMILIES[name]
     if family.text is not None:
         inner = settings.get("text_config")
@@ -123,7 +143,8 @@ def check_names(settings: Settings, family: Family) -> None:
     known |= {"no_rope_layers", "no_rope_layer_interval"} if family.still == "no_rope_layers" else set()
     known |= {"alibi"} if settings["model_type"] == "falcon" else set()
     for key, value in settings.items():
-        if (ABOUT_ROTATION.search(key) or key in MROPE) and key not in known and value is not None:
+        absent = value is None or value is False  # as `use_mrope: false`
+        if (ABOUT_ROTATION.search(key) or key in MROPE) and key not in known and not absent:
             raise ValueError(f"{key} is {value!r}; a {settings['model_type']} config has {', '.join(sorted(known))}")
     if family.fixed and settings["rotary"] is not True:
         raise ValueError(f"rotary is {settings['rotary']!r}; expected true")
@@ -137,6 +158,9 @@ def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
         every = number(settings, "no_rope_layer_interval", 4, whole=True)
         turns = settings.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
         return ["full_attention" if turn else "still" for turn in listed("no_rope_layers", turns, layers, (0, 1))]
+    if family.still == "cross_attention_layers":
+        crossing = settings.get("cross_attention_layers") or []
+        return ["still" if i in crossing else "full_attention" for i in range(layers)]
     if not family.by_type and family.still is None and family.other == "sliding_attention":
         return ["full_attention"] * layers
     if settings.get("layer_types") is not None:
@@ -161,17 +185,17 @@ def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
 def head_dims(settings: Settings, family: Family, kinds: list[str]) -> list[int]:
     """The width of the heads of each layer."""
     if family.latent:
-        turning, still = (number(settings, key, whole=True) for key in ("qk_rope_head_dim", "qk_nope_head_dim"))
+        turning, still = (size(settings, key) for key in ("qk_rope_head_dim", "qk_nope_head_dim"))
         if settings.get("head_dim") not in (None, turning, turning + still):
             raise ValueError(f"head_dim is {settings['head_dim']!r}; expected qk_rope_head_dim = {turning}")
         return [turning + still] * len(kinds)
     if settings.get("head_dim") is not None and not family.derived:
-        width = number(settings, "head_dim", whole=True)
+        width = size(settings, "head_dim")
     else:
         hidden, heads = (number(settings, key, whole=True) for key in ("hidden_size", "num_attention_heads"))
         if hidden % heads:
             raise ValueError(f"hidden_size is {hidden}; expected a multiple of the {heads} heads, or head_dim")
-        width = agreed("head_dim", hidden // heads, settings.get("head_dim"))
+        width = size({"head_dim": agreed("head_dim", hidden // heads, settings.get("head_dim"))}, "head_dim")
     widths = [width] * len(kinds)
     own = settings.get("per_layer_config")
     if own is not None and "global_head_dim" in family.defaults:

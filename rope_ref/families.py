@@ -27,8 +27,9 @@ class Family:
     latent      multi-head latent attention: qk_nope_head_dim channels, then qk_rope_head_dim that rotate
     sections    M-RoPE: the default mrope_section
     in_turn     M-RoPE: the axes take turns
-    still       the layers that do not rotate: "no_rope_layers", where that key has a zero; "full_attention", those
-                layers; "full_attention beside sliding", those layers if the model has a sliding window
+    still       the layers that do not rotate: "no_rope_layers", where that key has a zero; "cross_attention_layers",
+                those of that key; "full_attention", those layers; "full_attention beside sliding", those layers if
+                the model has a sliding window
     other       the layers beside those of full attention; "linear_attention" has no rotation at all
     full_every  where layer_types is missing: layer i has full attention if (i + 1) % n == 0 ...
     full_first  ... or if i % n == 0
@@ -81,6 +82,21 @@ GEMMA_3 = {"head_dim": 256, "num_attention_heads": 8, "max_position_embeddings":
 GEMMA_4 = {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25}, "sliding_attention": {}}
 LATENT = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64}
 
+# the model_type of a text_config that names none: the wrappers with that default
+WRAPPERS = {
+    "llama": ("idefics3", "llava", "llava_next", "llava_next_video", "perception_lm", "smolvlm", "video_llava",
+              "vipllava", "voxtral"),
+    "mistral": ("mistral3",),
+    "qwen3": ("lighton_ocr",),
+    "qwen2": ("got_ocr2", "internvl", "llava_onevision", "ovis2", "qwen2_audio"),
+    "granite": ("granite_speech",),
+    "gemma": ("paligemma",),
+    "cohere2": ("aya_vision", "cohere2_vision"),
+    "persimmon": ("fuyu",),
+    "aria_text": ("aria",),
+    "mllama_text_model": ("mllama",),
+}  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     # half-split, whole head, one base for all layers
     "llama": Family(),
@@ -109,6 +125,31 @@ FAMILIES: dict[str, Family] = {
     "diffllama": Family(),
     "cwm": Family(theta=1e6, explicit=True, defaults=HEAD_128),
     "gpt_oss": Family(theta=150000.0, explicit=True, defaults={"head_dim": 64}),
+    "aria_text": Family(),
+    "chameleon": Family(),
+    "csm": Family(theta=5e5),
+    "deepseek_ocr2_text": Family(),
+    "doge": Family(),
+    "esmc": Family(),
+    "eurobert": Family(),
+    "falcon_h1": Family(),
+    "granite_docling_text": Family(),
+    "gte": Family(theta=160000.0),
+    "hrm_text": Family(defaults=HEAD_128),
+    "hy_v3": Family(theta=11158840.0, defaults=HEAD_128),
+    "hyperclovax": Family(),
+    "jais2": Family(),
+    "jina_embeddings_v3": Family(theta=20000.0),
+    "lasr_encoder": Family(),
+    "mimi": Family(),
+    "mllama_text_model": Family(theta=5e5, still="cross_attention_layers"),
+    "neucodec": Family(defaults={"head_dim": 64}),
+    "nomic_bert": Family(theta=1000.0),
+    "pocket_tts": Family(),
+    "timesfm2_5": Family(defaults={"head_dim": 80}),
+    "unlimited_ocr_text": Family(),
+    "vaultgemma": Family(defaults=HEAD_256),
+    "xcodec2": Family(defaults={"head_dim": 64}),
     # the first part of the head
     "phi": Family(partial=0.5),
     "phi3": Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),
@@ -132,6 +173,7 @@ FAMILIES: dict[str, Family] = {
     # multi-head latent attention
     "deepseek_v2": Family("interleaved", latent=True, defaults=LATENT),
     "deepseek_v3": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),
+    "kimi_k2": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),  # by the same code
     # some layers do not rotate
     "cohere2": Family("interleaved", still="full_attention", full_every=4, aliases=ROTARY_PCT),
     "smollm3": Family(theta=2e6, still="no_rope_layers"),
@@ -173,6 +215,8 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5_moe": Family(text="qwen3_5_moe_text"),
     "glm4v_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
     "glm4v": Family(text="glm4v_text"),
+    # a language model within another
+    **{name: Family(text=text) for text, names in WRAPPERS.items() for name in names},
     # a choice between rotation and ALiBi
     "falcon": Family(derived=True),
 }

@@ -113,7 +113,8 @@ def arguments(settings: Settings, family: Family, given: Settings, name: str, le
         given = given | {ORIGINAL: agreed(ORIGINAL, settings.get(ORIGINAL), given.get(ORIGINAL))}
     allowed = needed | optional | COMMON | (MROPE if family.sections else set())
     for key, value in given.items():
-        if key not in allowed:
+        unread = value is False or key == "finetuned" or (name == "default" and key == ORIGINAL)
+        if key not in allowed and not unread:
             names = ", ".join(sorted(allowed))
             raise ValueError(f"{key} is {value!r} in parameters of type {name!r}, which have {names}")
     for key in sorted(needed):

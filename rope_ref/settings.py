@@ -7,6 +7,17 @@ from typing import Any
 Settings = dict[str, Any]
 
 
+MOST = 1 << 16  # layers of a model, channels of a head: what is more is a file that lies
+
+
+def size(settings: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A number of layers or channels from the settings, checked."""
+    value = int(number(settings, key, default, whole=True))
+    if value > MOST:
+        raise ValueError(f"{key} is {value}; expected at most {MOST}")
+    return value
+
+
 def number(settings: Mapping[str, Any], key: str, default: float | None = None, *, whole: bool = False) -> Any:
     """A positive number from the settings, checked."""
     value = settings.get(key)

@@ -4,12 +4,13 @@ import argparse
 from typing import Any, NoReturn
 
 STATUS = """
-exit status: 0 done, and what was checked conforms; 1 it does not conform; 2 wrong usage, wrong input, or a fault
+exit status: 0 done, and what was checked conforms; 1 it does not; 2 wrong usage, wrong input, or a fault
 """
 
 EXAMPLES = {
     "rope-ref": """
   rope-ref explain config.json                  what a model's config means
+  rope-ref diff config.json model.gguf          whether a converted model still turns as before
   rope-ref show yarn                            the function of the specification
   rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
                                                 what is wrong with an implementation
@@ -24,6 +25,14 @@ rope-ref COMMAND --help has examples of each.
   rope-ref explain path/to/model --layer 5      one of them, counted from 0
   rope-ref explain config.json --length 100000  dynamic NTK or LongRoPE at this length
   rope-ref explain config.json --plot out.png   wavelengths, and the decay of the score with distance
+""",
+    "rope-ref diff": """
+  rope-ref diff config.json model.gguf          exit status 0 if they turn alike, 1 if not
+  rope-ref diff path/to/model params.json --length 100000
+  rope-ref diff config.json inv_freq.npy --json difference.json
+
+Formats are told by content: config.json of transformers, GGUF, params.json of Meta and Mistral, DeepSeek's own config,
+TensorRT-LLM's and Megatron's, that of a transformer of diffusers, inv_freq or cos and sin in .npy and safetensors.
 """,
     "rope-ref show": """
   rope-ref show default

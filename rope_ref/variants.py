@@ -143,14 +143,15 @@ def longrope(
     """LongRoPE (arXiv 2402.13753): frequencies divided by the short list up to the original length, beyond by the long.
 
     `factor`, the ratio of the longest length to the original one, gives the magnitude
-    sqrt(1 + ln s / ln L) at every length; an `attention_factor` replaces it.
+    sqrt(1 + ln s / ln L) at every length, 1 where it is below 1; an `attention_factor` replaces it.
     """
     frequencies.check_length("length", length)
     frequencies.check_length("original_max_position_embeddings", original_max_position_embeddings)
     if attention_factor is None:
         if factor is None:
             raise ValueError("factor and attention_factor are both None; expected one of them")
-        frequencies.check_factor(factor)
+        if not 0 < factor < float("inf"):
+            raise ValueError(f"factor is {factor!r}; expected a positive number")
         attention_factor = longrope_attention(factor, original_max_position_embeddings)
     plain = Rope(head_dim, rotary_dim, theta=theta, **fields)
     lists = [

@@ -145,9 +145,9 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (dict(model_type="bert"), "model_type is 'bert'; expected one of .*llama"),
+        (dict(model_type="bert"), "model_type is 'bert'; expected one of the .*like="),
         (dict(model_type=None), "model_type is None"),
-        (dict(num_hidden_layers=None), "num_hidden_layers is missing"),
+        (dict(num_hidden_layers=None, model_type="gemma3_text"), "num_hidden_layers is missing"),
         (dict(head_dim=None), "hidden_size is missing"),
         (dict(head_dim=None, hidden_size=100, num_attention_heads=3), "hidden_size is 100"),
         (dict(head_dim=63), "63"),

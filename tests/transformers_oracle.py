@@ -9,7 +9,10 @@ import torch
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 # model_type -> the folder of its code, where that has another name
-FOLDERS = {"modernbert-decoder": "modernbert_decoder"}
+FOLDERS = {
+    "modernbert-decoder": "modernbert_decoder", "hrm_text": "hrm_text", "lasr_encoder": "lasr",
+    "mllama_text_model": "mllama",
+}  # fmt: skip
 
 
 def folder(model_type):
