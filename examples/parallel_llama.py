@@ -9,6 +9,7 @@ of them over "context" by FSDP. Everything is compared with the same block on on
 """
 
 import argparse
+import gc
 import logging
 
 import torch
@@ -143,4 +144,6 @@ if __name__ == "__main__":
     parser.add_argument("--context", type=int, default=1, help="processes among which tokens are split")
     words = parser.parse_args()
     main(words.tensor, words.context)
+    gc.collect()  # what still holds a group keeps its threads, which must not outlive the interpreter
+    dist.barrier()
     dist.destroy_process_group()

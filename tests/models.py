@@ -44,12 +44,30 @@ TINY = {
     "gpt_oss": GROUPED | WINDOW | MIXED | EXPERTS | {"head_dim": 16},
     "modernbert": MIXED | {"local_attention": 8, "cls_token_id": 1, "sep_token_id": 2},
 }
+ROUTED = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+HEAD_16 = {"head_dim": 16}
+# families whose code is a copy of that of one above: they are built, patched and compared once
+ALSO = {
+    "apertus": GROUPED, "arcee": GROUPED, "bitnet": GROUPED, "cwm": GROUPED | WINDOW | MIXED | HEAD_16,
+    "diffllama": GROUPED, "doge": GROUPED, "exaone4": GROUPED | WINDOW | MIXED, "falcon_h1": GROUPED,
+    "flex_olmo": GROUPED | ROUTED, "gemma": GROUPED | HEAD_16,
+    "glm4_moe": GROUPED | HEAD_16 | ROUTED | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1},
+    "gpt_neox_japanese": {}, "granite": GROUPED, "granitemoe": GROUPED | EXPERTS, "granitemoeshared": GROUPED | EXPERTS,
+    "hyperclovax": GROUPED, "jais2": GROUPED, "nemotron": GROUPED, "olmo": GROUPED, "olmo3": GROUPED | WINDOW | MIXED,
+    "olmoe": GROUPED | ROUTED, "persimmon": {}, "phi": GROUPED, "phimoe": GROUPED | EXPERTS,
+    "qwen2_moe": GROUPED | ROUTED | {"shared_expert_intermediate_size": 32}, "qwen3_moe": GROUPED | ROUTED | HEAD_16,
+    "seed_oss": GROUPED | HEAD_16, "smollm3": GROUPED | {"no_rope_layers": [1, 0]}, "stablelm": GROUPED,
+    "starcoder2": GROUPED, "vaultgemma": GROUPED | WINDOW | MIXED | HEAD_16,
+    "cohere2": GROUPED | WINDOW | MIXED, "ernie4_5": GROUPED | HEAD_16,
+    "ernie4_5_moe": GROUPED | HEAD_16 | {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 32},
+    "glm": GROUPED | HEAD_16, "helium": GROUPED | HEAD_16,
+}  # fmt: skip
 GENERATES = [name for name in TINY if name != "modernbert"]
 
 
 def config(name, **changes):
     """The config of a small model; `changes` go to its language model."""
-    words = SIZES | TINY[name] | changes
+    words = SIZES | (TINY | ALSO)[name] | changes
     if name in ("qwen2_vl", "qwen2_5_vl"):
         ids = {"image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
         tower = TOWER if name == "qwen2_vl" else TOWER_2_5

@@ -22,11 +22,10 @@ def blocks(text):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_examples_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some write files
-    names = {}
     for block, said in re.findall(PRINTING, path.read_text(), re.DOTALL | re.MULTILINE):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(block, path.name, "exec"), names)
+            exec(compile(block, path.name, "exec"), {"__name__": "example"})  # each stands alone
         assert not said or printed.getvalue() == said
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import rope_ref as rr
 from rope_ref.exactness import UNIT, budget
-from tests.models import GENERATES, TINY, build
+from tests.models import ALSO, GENERATES, TINY, build
 from tests.models import greedy as generated
 from torch_bridge import deferred, models, patched
 from torch_bridge.patch import patch, unpatch
@@ -152,6 +152,22 @@ def test_unpatched_logits_are_restored_to_the_bit(name):
     unpatch(model)
     assert not any("exact" in vars(m) for m in model.modules())
     assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("name", ALSO)
+def test_a_family_that_is_a_copy_of_another_turns_as_it_did(name):
+    """Logits in float64 differ by angles of float32 alone; see above for how far one may be off."""
+    model = build(name, torch.float64)
+    before = logits(model)
+    with patch(model):
+        after = logits(model)
+    assert 0 < (after - before).abs().max() < 1e-3 * before.abs().max()
+    assert torch.equal(logits(model), before)
+
+
+def test_every_family_is_built():
+    names = {build(name).config.get_text_config().model_type for name in TINY} | set(ALSO)
+    assert names == set(models.MODELS)
 
 
 def test_a_patch_within_a_patch_leaves_it_as_it_was():

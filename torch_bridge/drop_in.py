@@ -1,5 +1,6 @@
 """`RotaryEmbedding` of rotary-embedding-torch 0.9.1, without its half-precision positions and stale caches."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from rope_ref import frequencies
 from rope_ref.magnitude import XPos
+from torch_bridge.attributes import Attributes
 from torch_bridge.functions import apply_rotary_emb, tables, turn, wide
 from torch_bridge.kernel import takes_kernel
 from torch_bridge.plain import arithmetic
@@ -17,7 +19,17 @@ HALVES = (torch.float16, torch.bfloat16)
 Tables = tuple[Tensor, Tensor]
 
 
-class RotaryEmbedding(nn.Module):
+def whole(dim: Any) -> int:
+    """A number of channels, of NumPy or torch too. Raises TypeError for what is no whole number."""
+    try:
+        if not isinstance(dim, bool):
+            return operator.index(dim)
+    except TypeError:
+        pass
+    raise TypeError(f"dim is {dim!r}; expected a whole number")
+
+
+class RotaryEmbedding(Attributes, nn.Module):
     """Rotary embedding with the constructor, methods, defaults and shapes of rotary-embedding-torch.
 
     dim                    channels that turn: the first ones of every head, in pairs (2i, 2i + 1)
@@ -60,9 +72,9 @@ class RotaryEmbedding(nn.Module):
         cache_max_seq_len: int = 8192,
     ) -> None:
         super().__init__()
-        if not isinstance(dim, int):
-            raise TypeError(f"dim is {dim!r}; expected a whole number")
-        if dim < 2 or dim % 2:
+        dim = whole(dim)
+        odd = custom_freqs is None and freqs_for == "lang"  # there pairs are counted by dim itself
+        if dim < 1 or (odd and (dim < 2 or dim % 2)):
             raise ValueError(f"dim is {dim}; expected an even number of at least 2")
         if not interpolate_factor >= 1:
             raise ValueError(f"interpolate_factor is {interpolate_factor}; expected at least 1")
@@ -78,7 +90,7 @@ class RotaryEmbedding(nn.Module):
             base = frequencies.ntk_theta(theta, theta_rescale_factor, dim)
             exact = torch.from_numpy(frequencies.geometric(dim, base))
         elif freqs_for == "pixel":
-            exact = torch.from_numpy(frequencies.pixel(dim, max_freq))
+            exact = torch.from_numpy(frequencies.pixel(dim - dim % 2, max_freq))
         elif freqs_for == "constant":
             exact = torch.from_numpy(frequencies.constant(num_freqs))
         else:
@@ -94,7 +106,14 @@ class RotaryEmbedding(nn.Module):
         double = custom_freqs is not None and custom_freqs.dtype == torch.float64
         self.freqs = nn.Parameter((exact if double else exact.float()).to(device), requires_grad=learned_freq)
         self._exact = exact
+        self._angles_in = self.freqs.dtype  # what the module was cast to, though frequencies keep their digits
         self._kept: tuple[Tensor, float, dict[torch.dtype, Tables]] | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether frequencies are trained: as in the original, where what is kept of frozen ones has no gradient."""
+        frozen = not self.learned_freq and self.cache_if_possible and self.freqs_for != "pixel"
+        return self.freqs.requires_grad and not frozen
 
     @property
     def device(self) -> torch.device:
@@ -107,12 +126,12 @@ class RotaryEmbedding(nn.Module):
                 "freqs are a DTensor, of which FSDP gathers the whole in forward alone; expected a call from within a "
                 "module under fully_shard, or register_fsdp_forward_method for the method that is called"
             )
-        if self.freqs.requires_grad and self.freqs.dtype in HALVES:
+        if self.learns and self.freqs.dtype in HALVES:
             raise ValueError(
                 f"freqs are {self.freqs.dtype}, which rounds what is learned; expected float32 or float64: under mixed "
                 f"precision, give this module to fully_shard by itself, with no param_dtype"
             )
-        if self.freqs.requires_grad or self.freqs.shape != self._exact.shape:
+        if self.learns or self.freqs.shape != self._exact.shape:
             return self.freqs.to(device, wide(device))
         freqs, exact = self.freqs.detach().to(device, wide(device)), self._exact.to(device, wide(device))
         rounded = exact.to(self.freqs.dtype)  # a half type under FSDP's mixed precision
@@ -122,6 +141,7 @@ class RotaryEmbedding(nn.Module):
         """Move with the module; never round frequencies to a half type, never leave them uninitialised."""
         before, sharded = self.freqs.detach(), hasattr(self.freqs, "device_mesh")
         super()._apply(fn, recurse)
+        self._angles_in = self.freqs.dtype
         dtype = before.dtype if self.freqs.dtype in HALVES else self.freqs.dtype
         lost = before.is_meta
         if lost:
@@ -150,8 +170,10 @@ class RotaryEmbedding(nn.Module):
         if loaded is not None and loaded.dtype in HALVES and loaded.shape == self._exact.shape:
             exact = self._exact.to(loaded.device)
             same = torch.allclose(loaded.double(), exact, rtol=2 * torch.finfo(loaded.dtype).eps, atol=0)
-            if same and not self.freqs.requires_grad:
+            if same and not self.learns:
                 self.freqs.data = exact.to(dtype)
+            elif self.freqs.dtype in HALVES:  # assigned as it is, which would round what is learned from then on
+                self.freqs.data = self.freqs.data.to(dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}  # tables are cheaper to make than to copy or store
@@ -172,7 +194,7 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, t: Tensor, seq_len: int | None = None, offset: float = 0) -> Tensor:
         """Angles (..., 2 pairs) of the positions t, each twice; seq_len and offset change nothing."""
-        return self._angles(t.to(wide(t.device))).to(self.freqs.dtype).repeat_interleave(2, -1)
+        return self._angles(t.to(wide(t.device))).to(self._angles_in).repeat_interleave(2, -1)
 
     def _zeta(self, positions: Tensor, center: float, power: float) -> Tensor:
         """xPos magnitudes (seq, pairs)."""
@@ -191,12 +213,24 @@ class RotaryEmbedding(nn.Module):
     def _tables(self, seq_len: int, offset: float, t: Tensor, center: float, power: float) -> Tables:
         """cos and sin (seq, pairs) of positions from `offset` on, with the xPos magnitude where power is not 0."""
         stop = offset + seq_len
-        if not (self.cache_if_possible and takes_kernel(t) and not self.freqs.requires_grad and power == 0
+        if self._overridden():
+            places = self.get_seq_pos(seq_len, device=t.device, dtype=t.dtype, offset=offset)
+            angle = self(places, seq_len=seq_len, offset=offset)[..., ::2].to(wide(t.device))
+            m = self.get_scale(places, seq_len=seq_len)[..., ::2].to(angle.dtype) ** power if power else 1.0
+            return tables(angle, t.dtype, m)
+        if not (self.cache_if_possible and takes_kernel(t) and not self.learns and power == 0
                 and isinstance(offset, int) and 0 <= offset and stop <= self.cache_max_seq_len):  # fmt: skip
             positions = self._positions(seq_len, t.device, offset)
             return tables(self._angles(positions), t.dtype, self._zeta(positions, center, power) if power else 1.0)
         cos, sin = self._first_rows(int(stop), arithmetic(t.dtype))
         return cos[offset : int(stop)], sin[offset : int(stop)]
+
+    def _overridden(self) -> bool:
+        """Whether a subclass says where tokens stand, how they turn or how they are scaled in words of its own."""
+        return any(
+            getattr(type(self), name) is not getattr(RotaryEmbedding, name)
+            for name in ("get_seq_pos", "forward", "get_scale")
+        )
 
     def _first_rows(self, rows: int, dtype: torch.dtype) -> Tables:
         """At least `rows` rows of the tables from position 0 on, kept while frequencies stay as they are."""
@@ -225,6 +259,8 @@ class RotaryEmbedding(nn.Module):
         if not -t.ndim <= axis < t.ndim:
             raise ValueError(f"seq_dim is {axis}; expected an axis of t, which has shape {tuple(t.shape)}")
         axis %= t.ndim
+        if t.shape[-1] < 2 * len(self.freqs):
+            raise ValueError(f"t has {t.shape[-1]} channels; expected at least the {2 * len(self.freqs)} of dim")
         cos, sin = self._tables(t.shape[axis], offset, t, center, power)
         if axis < t.ndim - 2:
             shape = (t.shape[axis], *(1,) * (t.ndim - 2 - axis), cos.shape[-1])

@@ -29,6 +29,7 @@ LIBC = ctypes.CDLL(None) if hasattr(mmap, "MADV_HUGEPAGE") else None  # Linux
 ORDINARY = {Tensor, torch.nn.Parameter}
 
 compiling, grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
+is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 Ints = tuple[int, ...]
 
 
@@ -39,6 +40,11 @@ def allowed() -> int:
 
 
 threads.allowed = allowed
+
+
+def exporting() -> bool:
+    """Whether what is recorded is to run without this package: a trace of TorchScript, a graph of ONNX."""
+    return bool(is_tracing() or (not is_dynamo_compiling() and torch.onnx.is_in_onnx_export()))
 
 
 def at_hand(*tensors: Tensor) -> bool:

@@ -61,24 +61,16 @@ HALVES: Calls = {"apply_rotary_pos_emb": Call(half_split, "half-split")}
 NEIGHBOURS: Calls = {"apply_rotary_pos_emb": Call(interleaved, "interleaved")}
 SORTED = {"apply_rotary_pos_emb_interleave": Call(interleaved_then_sorted, "interleaved", sorts=True)}
 
+ALIKE = (
+    "apertus", "arcee", "bitnet", "cwm", "diffllama", "doge", "exaone4", "falcon", "falcon_h1", "flex_olmo", "gemma",
+    "gemma2", "gemma3_text", "glm4_moe", "gpt_neox", "gpt_neox_japanese", "gpt_oss", "granite", "granitemoe",
+    "granitemoeshared", "hyperclovax", "jais2", "llama", "mistral", "mixtral", "modernbert", "nemotron", "olmo",
+    "olmo2", "olmo3", "olmoe", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_5_vl_text", "qwen2_moe",
+    "qwen2_vl_text", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma",
+)  # fmt: skip
 MODELS: dict[str, Calls] = {
-    "llama": HALVES,
-    "mistral": HALVES,
-    "mixtral": HALVES,
-    "qwen2": HALVES,
-    "qwen3": HALVES,
-    "qwen2_vl_text": HALVES,
-    "qwen2_5_vl_text": HALVES,
-    "gemma2": HALVES,
-    "gemma3_text": HALVES,
-    "phi3": HALVES,
-    "gpt_neox": HALVES,
-    "falcon": HALVES,
-    "olmo2": HALVES,
-    "gpt_oss": HALVES,
-    "modernbert": HALVES,
-    "glm4": NEIGHBOURS,
-    "cohere": NEIGHBOURS,
+    **dict.fromkeys(ALIKE, HALVES),
+    **dict.fromkeys(("cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "glm", "glm4", "helium"), NEIGHBOURS),
     "deepseek_v3": HALVES | SORTED,  # which of the two, its config says
     "gptj": {"apply_rotary_pos_emb": Call(one_interleaved, "interleaved", alone=True)},
 }

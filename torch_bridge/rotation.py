@@ -6,8 +6,8 @@ from torch import Tensor
 
 from numba_kernels.plan import small
 from torch_bridge import kernel, operators
-from torch_bridge.kernel import KINDS, Named, at_hand, needs_gradient
-from torch_bridge.plain import arithmetic, check_all, check_weight
+from torch_bridge.kernel import KINDS, Named, at_hand, exporting, needs_gradient
+from torch_bridge.plain import arithmetic, check_all, check_weight, normalised, plain
 
 
 def rotate(
@@ -81,6 +81,11 @@ def rotate_qk_norm(
         return query, key
     check_all(tensors, cos, sin, pairing, start)
     form = (cos, sin, epsilon, pairing, start)
+    if exporting():
+        found = [normalised(x, w, cos.dtype, epsilon) for (_, x), w in zip(tensors, weights, strict=True)]
+        return tuple(
+            plain(y, cos, sin, pairing, start).to(x.dtype) for (_, x), y in zip(tensors, found, strict=True)
+        )  # type: ignore[return-value]
     return tuple(operators.normalise_and_rotate(x, w, *form) for (_, x), w in zip(tensors, weights, strict=True))
 
 
@@ -96,6 +101,8 @@ def turned(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> list[Tensor]
         return [operators.Rotation.apply(x, cos, sin, *form) for _, x in tensors]
     cos, sin = in_arithmetic(tensors, cos, sin)
     check_all(tensors, cos, sin, *form[:2])
+    if exporting():
+        return [plain(x, cos, sin, *form) for _, x in tensors]
     if len(tensors) == 2:
         return list(operators.rotate_qk(every[0], every[1], cos, sin, *form))
     return [operators.rotate(x, cos, sin, *form) for _, x in tensors]
@@ -112,6 +119,9 @@ def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
     check_all(tensors, cos, sin, *form[:2])
     kernel.check_targets(tensors, cos, sin)
     for _, x in tensors:
+        if exporting():
+            x.copy_(plain(x, cos, sin, *form))
+            continue
         operators.rotate_(x, cos, sin, *form)
 
 
