@@ -16,8 +16,8 @@ install: .venv/installed ## make .venv with pinned versions
 demo: .venv/installed ## rotate a Llama's queries and keys in six ways: errors and times
 	@$(BIN)/python -m benchmarks.demo
 
-test: .venv/installed ## run every test and every example of the docs, a file at a time in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/installed ## run the tests and every example of the docs in two processes; EVERY=1: long ones too
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs $(if $(EVERY),--every)
 
 fuzz: .venv/installed ## properties and hostile calls drawn anew, for MINUTES=10; SEED=... repeats a round
 	@$(BIN)/python -m tests.forever $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

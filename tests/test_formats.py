@@ -241,7 +241,7 @@ def test_files_that_lie_are_refused_at_once(kind, tmp_path):
         raw = path.read_bytes()
     else:
         raw = json.dumps({"model_type": "llama", "head_dim": 64, "num_hidden_layers": 2, "rope_theta": 1e4}).encode()
-    for _ in range(1000):
+    for _ in range(300):
         path.write_bytes(mutated(raw, rng))
         began = time.monotonic()
         try:

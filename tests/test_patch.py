@@ -154,6 +154,7 @@ def test_unpatched_logits_are_restored_to_the_bit(name):
     assert torch.equal(logits(model), before)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ALSO)
 def test_a_family_that_is_a_copy_of_another_turns_as_it_did(name):
     """Logits in float64 differ by angles of float32 alone; see above for how far one may be off."""

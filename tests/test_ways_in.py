@@ -101,6 +101,7 @@ def outcome(way, name, turn):
     return [o.verdict for o in report.outcomes], report.findings
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("way, name", [(way, name) for way, (_, names) in WAYS.items() for name in names])
 def test_a_bug_is_seen_through_every_way_in_that_can_show_it(way, name):
     if name == "split" and way not in ("apply", "apply_qk.query", "make", "in_place", "into", "paths.fast"):

@@ -15,6 +15,7 @@ CALLED = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_real_bug_is_found_and_named(case):
     found, named, said, _ = told(case)
@@ -22,6 +23,7 @@ def test_a_real_bug_is_found_and_named(case):
     assert named or CALLED.get(case.link) in {finding.bug for finding in said}, said
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_its_mended_form_conforms(case):
     implementation, rope = case.make(False)
