@@ -22,7 +22,7 @@ Read in this order:
 18. ``configs``     the Rope of a model, read from its config; ``formats``, from what else it is written in
 19. ``exactness``   how far a correct implementation may be from all this
 20. ``explain``     a model's rotary embedding in words and wavelengths; ``compare``, whether two descriptions turn
-                   alike; ``plot``, ``cli``: the command rope-ref
+                   alike; ``show``, ``plot``, ``cli``: the command rope-ref
 """
 
 from rope_ref import attention, beyond, cache, long_context, multimodal, positions, shards, variants, video, vision

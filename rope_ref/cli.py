@@ -15,6 +15,7 @@ from rope_ref.compare import compare
 from rope_ref.explain import explain, grouped
 from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
+from rope_ref.show import shown
 from rope_ref.usage import Parser
 from rope_ref.variants import CATALOGUE
 
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     add_explain(commands.add_parser("explain", help="a model's rotary embedding in words, equations and wavelengths"))
     add_diff(commands.add_parser("diff", help="whether two descriptions of a model turn alike, in any formats"))
-    add_show(commands.add_parser("show", help="the function of the specification that makes a variant"))
+    add_show(commands.add_parser("show", help="the code of the specification that computes a variant"))
     add_check(commands.add_parser("check", help="whether an implementation is right, and what is wrong with it"))
     add_vectors(commands.add_parser("vectors", help="inputs, right answers and bounds in files, for any language"))
     add_generate(commands.add_parser("generate", help="a transformers model's speed before and after it is patched"))
@@ -181,7 +182,7 @@ def run_diff(given: argparse.Namespace) -> int:
 
 
 def run_show(given: argparse.Namespace) -> int:
-    print(inspect.getsource(CATALOGUE[given.variant]), end="")
+    print("\n\n".join(inspect.getsource(function) for function in shown(CATALOGUE[given.variant])), end="")
     return 0
 
 

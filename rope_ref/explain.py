@@ -27,6 +27,13 @@ EQUATIONS = {
 }
 
 
+# the symbols of those equations: by what name a variant was given each
+SYMBOLS = {
+    "L": ("original_max_position_embeddings", "max_position_embeddings"), "s": ("factor",),
+    "low": ("low_freq_factor", "alpha"), "high": ("high_freq_factor", "beta"), "beta_fast": ("beta_fast",),
+    "beta_slow": ("beta_slow",), "n": ("length",), "p": ("partial_rotary_factor",),
+}  # fmt: skip
+
 Groups = dict[Layer, list[int]]
 
 
@@ -53,16 +60,36 @@ def _one(one: Layer, which: list[int]) -> str:
     title = f"{title}\n{'=' * len(title)}"
     if not speeds(one.rope).any():
         return f"{title}\nNo rotation."
-    parts = [title, _words(one.rope_type), _facts(one), bands(one.rope, one.theta), limits(one.rope)]
+    parts = [title, _words(one), _facts(one), bands(one.rope, one.theta), rounded_angles(one.rope), limits(one.rope)]
     return "\n\n".join(parts)
 
 
-def _words(rope_type: str) -> str:
-    """The first paragraph of the variant, and the equation where it stands."""
+def _words(one: Layer) -> str:
+    """The first paragraph of the variant, the equation where it stands, and the value of each of its symbols here."""
+    rope_type = one.rope_type
+    if rope_type not in EQUATIONS:
+        return f"read off a file: {rope_type}"
     said, equation = TYPES[rope_type][0], EQUATIONS[rope_type]
     words = f"{rope_type}: {(inspect.getdoc(said) or '').split(chr(10) * 2)[0]}"
     text = re.split(r"\n+(?:Raises|>>>)", inspect.getdoc(equation) or "")[0]
-    return f"{words}\n\n{equation.__module__}.{equation.__name__}:\n{textwrap.indent(text, '    ')}"
+    here = f"here: {values}" if (values := symbols(one)) else ""
+    told = f"{words}\n\n{equation.__module__}.{equation.__name__}:\n{textwrap.indent(text, '    ')}"
+    return f"{told}\n\n{here}" if here else told
+
+
+def symbols(one: Layer) -> str:
+    """The values that the symbols of the equation have in this model.
+
+    >>> from rope_ref import variants
+    >>> symbols(Layer("full_attention", "llama3", 500000.0, variants.llama3(64, 8.0)))
+    'theta = 500,000, r = 64, L = 8,192, s = 8, low = 1, high = 4'
+    """
+    rope, given = one.rope, one.rope.origin.given if one.rope.origin else {}
+    found = [f"theta = {one.theta:,.10g}", f"r = {2 * rope.pairs}"]
+    for symbol, names in SYMBOLS.items():
+        values = [given[name] for name in names if isinstance(given.get(name), (int, float))]
+        found += [f"{symbol} = {values[0]:,.10g}"] if values else []
+    return ", ".join(found)
 
 
 def _facts(one: Layer) -> str:
@@ -77,6 +104,11 @@ def _facts(one: Layer) -> str:
     if rope.axes is not None:
         of = [int((rope.omega[:, axis] != 0).sum()) for axis in range(rope.axes)]
         rows.append(("axes", f"{rope.axes}, with {', '.join(map(str, of))} pairs"))
+    if rope.axes == 3:
+        rows += [
+            ("", "positions are (t, h, w): a token of text stands at (p, p, p); one of an image or a video at the"),
+            ("", "frame, row and column within it, from the end of what came before on: see rope_ref.multimodal"),
+        ]
     return "\n".join(f"{name:10} {text}" for name, text in rows)
 
 
@@ -114,6 +146,25 @@ def bands(rope: Rope, theta: float) -> str:
     return "\n".join(lines)
 
 
+def rounded_angles(rope: Rope) -> str:
+    """From which position on angles that are computed in float32, as models' own code does, are off by how much.
+
+    A frequency and a product that are rounded to float32 are off by at most 2^-24 of themselves each, so an angle
+    p w by at most 2^-23 p w. Positions in bfloat16 have 8 bits: from 256 on neighbours coincide.
+
+    >>> print(rounded_angles(Rope(64)))
+    Angles in float32, as the code of most models has them, may be off
+        by 0.01 radians from position 83,887 on
+        by 0.1 radians from position 838,861 on
+    Positions in bfloat16 coincide from 256 on, in float16 from 2,048 on.
+    """
+    fastest = float(speeds(rope).max(initial=0.0))
+    lines = ["Angles in float32, as the code of most models has them, may be off"]
+    for off in (0.01, 0.1):
+        lines.append(f"    by {off:g} radians from position {int(np.ceil(off / (2 * UNIT['float32'] * fastest))):,} on")
+    return "\n".join([*lines, "Positions in bfloat16 coincide from 256 on, in float16 from 2,048 on."])
+
+
 def limits(rope: Rope) -> str:
     """Up to which position angles are as good as exact: their error stays below one rounding of a table.
 
@@ -123,7 +174,7 @@ def limits(rope: Rope) -> str:
     Whole positions end at 1/u, where neighbours become one; they are the only limit where no pair turns.
     """
     u, fastest = UNIT[rope.angle_dtype], float(speeds(rope).max(initial=0.0))
-    lines = [f"Angles in {rope.angle_dtype} stay within one rounding of a table up to position"]
+    lines = [f"Angles in {rope.angle_dtype}, as here, stay within one rounding of a table up to position"]
     for table in ("float32", "float16", "bfloat16"):
         lines.append(f"    {table:9} {int(min(UNIT[table] / (2 * u * fastest) if fastest else np.inf, 1 / u)):,}")
     lines.append(f"    and name whole positions up to {int(1 / u):,}")

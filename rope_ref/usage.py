@@ -1,6 +1,8 @@
 """Usage as every command has it: examples and exit status below its options, and what is wrong in one line."""
 
 import argparse
+import difflib
+import re
 from typing import Any, NoReturn
 
 STATUS = """
@@ -11,7 +13,7 @@ EXAMPLES = {
     "rope-ref": """
   rope-ref explain config.json                  what a model's config means
   rope-ref diff config.json model.gguf          whether a converted model still turns as before
-  rope-ref show yarn                            the function of the specification
+  rope-ref show yarn                            the code that computes a variant
   rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
                                                 what is wrong with an implementation
   rope-ref vectors golden                       right answers in files, for tests in any language
@@ -85,4 +87,7 @@ class Parser(argparse.ArgumentParser):
             self.epilog = f"examples:{EXAMPLES[self.prog]}{STATUS}"
 
     def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1) if wrong else []
+        message += f"; perhaps {near[0]}" if near else ""
         self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")

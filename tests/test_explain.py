@@ -114,7 +114,24 @@ def test_a_picture(capsys, config, tmp_path):
 
 def test_show_prints_the_function(capsys):
     assert main(["show", "yarn"]) == 0
-    assert capsys.readouterr().out.startswith("@variant\ndef yarn(")
+    said = capsys.readouterr().out
+    assert said.startswith("@variant\ndef yarn(")
+    assert "w' = w/s ramp + w (1 - ramp)" in said and "0.1 mscale ln s + 1" in said  # frequencies and magnitude
+
+
+def test_every_symbol_has_its_value(capsys, config):
+    here = next(line for line in explained(capsys, config("llama-3.1-8b")).splitlines() if line.startswith("here:"))
+    assert here == "here: theta = 500,000, r = 128, L = 8,192, s = 8, low = 1, high = 4"
+
+
+def test_angles_of_float32_are_said_first(capsys, config):
+    text = explained(capsys, config("llama-3.1-8b"))
+    first, exact = (text.index(f"Angles in {dtype}") for dtype in ("float32", "float64"))
+    assert first < exact and "by 0.01 radians from position 83,887 on" in text
+    rope = rr.Rope(128, theta=500000.0)
+    for off in (0.01, 0.1):  # as far as one rounding of the frequency and one of the product go
+        p = int(np.ceil(off / 2.0**-23))
+        assert 2 * UNIT["float32"] * p * speeds(rope).max() >= off > 2 * UNIT["float32"] * (p - 1) * speeds(rope).max()
 
 
 @pytest.mark.parametrize(
