@@ -73,7 +73,7 @@ def test_what_is_no_dim():
     for dim in (True, 2.0, "8"):
         with pytest.raises(TypeError, match="expected a whole number"):
             RotaryEmbedding(dim)
-    with pytest.raises(ValueError, match="t has 8 channels; expected at least the 16 of dim"):
+    with pytest.raises(ValueError, match="t has 8 channels; expected at least 16, which dim turns"):
         RotaryEmbedding(16).rotate_queries_or_keys(torch.randn(1, 4, 8))
 
 

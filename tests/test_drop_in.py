@@ -258,7 +258,7 @@ def test_frequencies_survive_every_way_of_moving_a_module():
 
 
 def test_frequencies_learn_from_when_they_are_asked_to():
-    module, t = ours.RotaryEmbedding(dim=4), torch.randn(1, 5, 4)
+    module, t = ours.RotaryEmbedding(dim=4, learned_freq=True).requires_grad_(False), torch.randn(1, 5, 4)
     module.rotate_queries_or_keys(t)
     module.freqs.requires_grad_(True)
     module.rotate_queries_or_keys(t).square()[..., 0].sum().backward()
@@ -394,7 +394,7 @@ Q = torch.ones(1, 2, 3, 4)
         (ValueError, "interpolate_factor is 0.5", lambda: ours.RotaryEmbedding(dim=4, interpolate_factor=0.5)),
         (ValueError, "custom_freqs have shape", lambda: ours.RotaryEmbedding(4, custom_freqs=torch.ones(2, 2))),
         (TypeError, "t has dtype torch.int64", lambda: ours.RotaryEmbedding(4).rotate_queries_or_keys(Q.long())),
-        (ValueError, "start is 0 with 4 pairs", lambda: ours.RotaryEmbedding(8).rotate_queries_or_keys(Q)),
+        (ValueError, "4 channels; expected at least 8", lambda: ours.RotaryEmbedding(8).rotate_queries_or_keys(Q)),
         (ValueError, "use_xpos is False", lambda: ours.RotaryEmbedding(4).rotate_queries_and_keys(Q, Q)),
         (ValueError, "use_xpos is False", lambda: ours.RotaryEmbedding(4).get_scale(torch.arange(3))),
         (ValueError, "scale is None", lambda: ours.RotaryEmbedding(4, use_xpos=True).rotate_queries_or_keys(Q)),

@@ -419,10 +419,11 @@ def test_what_is_not_known_is_refused():
                                                           intermediate_size=32, vocab_size=32))  # fmt: skip
     with pytest.raises(ValueError, match=r"BertModel \(model_type 'bert'; rotary modules: none\); expected one that"):
         patch(bert)
-    phi = transformers.PhiForCausalLM(transformers.PhiConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                                                             intermediate_size=32, vocab_size=32))  # fmt: skip
-    with pytest.raises(ValueError, match="'phi'; rotary modules: PhiRotaryEmbedding.*llama, mistral"):
-        patch(phi)
+    other = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(
+        "lfm2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=32,
+        layer_types=["full_attention"]))  # fmt: skip
+    with pytest.raises(ValueError, match="'lfm2'; rotary modules: Lfm2RotaryEmbedding.*llama, mistral"):
+        patch(other)
     with pytest.raises(ValueError, match="falcon rotates"):
         patch(build("falcon", alibi=True))
 

@@ -260,7 +260,7 @@ class RotaryEmbedding(Attributes, nn.Module):
             raise ValueError(f"seq_dim is {axis}; expected an axis of t, which has shape {tuple(t.shape)}")
         axis %= t.ndim
         if t.shape[-1] < 2 * len(self.freqs):
-            raise ValueError(f"t has {t.shape[-1]} channels; expected at least the {2 * len(self.freqs)} of dim")
+            raise ValueError(f"t has {t.shape[-1]} channels; expected at least {2 * len(self.freqs)}, which dim turns")
         cos, sin = self._tables(t.shape[axis], offset, t, center, power)
         if axis < t.ndim - 2:
             shape = (t.shape[axis], *(1,) * (t.ndim - 2 - axis), cos.shape[-1])

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rope_ref.conformance.adapters.capabilities import find_accuracy, find_capabilities
+from rope_ref.conformance.adapters.capabilities import Facts, find_accuracy, find_capabilities
 from rope_ref.conformance.adapters.implementation import Implementation
-from rope_ref.conformance.adapters.subject import FROM_ZERO, Ropes, Subject
+from rope_ref.conformance.adapters.subject import FROM_ZERO, LONGEST, Ropes, Subject
 from rope_ref.conformance.diagnosis.candidates import resolved
 from rope_ref.conformance.diagnosis.findings import Findings
 from rope_ref.conformance.properties import cached, contract, laws, parts, queries, scores, state, training
@@ -154,7 +154,7 @@ class Check:
             self.outcomes.append(Outcome(prop.name, way, prop.reason, "skipped", why))
             return
         if way in subject.ways() or prop in (*queries.QUERIES, *scores.SCORES):
-            prop = replace(prop, draw=through(way, prop.draw))
+            prop = replace(prop, draw=through(way, prop))
         examples = EXAMPLES[self.budget] * (2 if way == prop.name else 1)
         found = falsify(subject, way, prop, self.facts, examples=examples, number=self.number)
         evidence = self.found.evidence.setdefault(way, [])
@@ -198,6 +198,11 @@ def unasked(way: str, prop: Property) -> str:
     return ""
 
 
-def through(way: str, draw: Any) -> Any:
+def through(way: str, prop: Property) -> Any:
     """The same cases as far as a way in can be asked them."""
-    return lambda subject, facts: draw(subject, facts).map(lambda case: tuple(subject.through(way, p) for p in case))
+    longest = LONGEST if prop.name == "long positions" else 700
+
+    def draw(subject: Subject, facts: Facts) -> Any:
+        return prop.draw(subject, facts).map(lambda case: tuple(subject.through(way, p, longest) for p in case))
+
+    return draw

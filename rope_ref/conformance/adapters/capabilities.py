@@ -166,7 +166,8 @@ def accuracies(subject: Subject, dtype: str) -> list[Accuracy]:
 def find_accuracy(subject: Subject, way: str, dtype: str, facts: Facts) -> Accuracy | None:
     """The best accuracy that all answers have over near and far positions, None where none fits."""
     axes, heads = subject.rope.axes, facts.heads[-1]
-    starts = [s for s in (0, 7, 300, 4000, 60_000, FAR - 20) if s + 16 < facts.reach]
+    reach = 700 if way in FROM_ZERO else facts.reach
+    starts = [s for s in (0, 7, 300, 4000, 60_000, FAR - 20) if s + 16 < reach]
     probes = [sequence(s, 12, axes, heads=heads, dtype=dtype, seed=s, layer=layer)
               for s in starts for layer in range(len(subject.ropes) if subject.layered else 1)]  # type: ignore[arg-type]  # fmt: skip
     probes = list(dict.fromkeys(subject.through(way, probe) for probe in probes))

@@ -126,8 +126,8 @@ class Subject:
         }
         return {name: way for name, way in known.items() if way}
 
-    def through(self, way: str, probe: Probe) -> Probe:
-        """The probe, or the one nearest to it that a way in can be asked."""
+    def through(self, way: str, probe: Probe, longest: int = 700) -> Probe:
+        """The probe, or the one nearest to it that a way in can be asked, in as many tokens where it counts itself."""
         least = self.implementation.min_position or 0
         if least and np.min(probe.where, initial=least) < least:
             moved, end = probe.where + least - np.min(probe.where), self.implementation.max_position
@@ -136,7 +136,7 @@ class Subject:
             p = probe.where
             return replace(probe, positions=tuple((p.min() + np.arange(p.shape[-1])).tolist()))
         if way in FROM_ZERO:
-            n = min(int(np.max(probe.where, initial=0)) + 1, LONGEST)
+            n = min(int(np.max(probe.where, initial=0)) + 1, max(longest // self.implementation.layers, 64))
             shape = (n,) if self.rope.axes is None else (n, self.rope.axes)
             count = np.arange(n) if self.rope.axes is None else np.broadcast_to(np.arange(n)[:, None], shape)
             return replace(probe, positions=nested(count), position_dtype="int64")

@@ -38,7 +38,25 @@ def candidates(rope: Rope) -> dict[str, Mutation]:
 
 def read_off(rope: Rope, reading: Reading | None) -> dict[str, Mutation]:
     """What was read off, as wrongs."""
-    return {m.text: m for m in from_reading(rope, reading)} if reading else {}
+    return _read_off(rope, One(reading)) if reading else {}
+
+
+class One:
+    """A reading as the key of a cache: the same object, whatever it holds."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+
+    def __hash__(self) -> int:
+        return id(self.reading)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, One) and self.reading is other.reading
+
+
+@lru_cache(maxsize=64)
+def _read_off(rope: Rope, one: One) -> dict[str, Mutation]:
+    return {m.text: m for m in from_reading(rope, one.reading)}
 
 
 def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rope_ref.conformance.adapters.capabilities import Facts
 from rope_ref.conformance.adapters.probes import Probe, sequence
-from rope_ref.conformance.adapters.subject import FROM_ZERO, Deviation, Subject
+from rope_ref.conformance.adapters.subject import FROM_ZERO, LONGEST, Deviation, Subject
 from rope_ref.conformance.diagnosis.candidates import Observation, extra
 from rope_ref.conformance.diagnosis.circumstances import by_angle, closest, passing_through, where
 from rope_ref.conformance.diagnosis.diagnose import Diagnosis, coarse, diagnose, fits, sharp
@@ -219,7 +219,9 @@ class Findings:
         probe = Probe(
             1, heads, tuple(map(tuple, positions.tolist())) if positions.ndim > 1 else tuple(positions.tolist())
         )
-        probe = self.subject.through(way, replace(probe, dtype=self.facts.dtypes[0]))
+        probe = self.subject.through(way, replace(probe, dtype=self.facts.dtypes[0]), LONGEST)
+        if np.max(probe.where, initial=0) < np.max(positions, initial=0):  # further than it can be asked
+            return None
         wide = np.zeros((1, probe.heads, probe.seq(self.subject.rope.axes), x.shape[-1]))
         wide[:, :, -len(x) :] = x  # behind others, where tokens are counted from 0
         answer = self.subject.ask(way, probe, wide)
