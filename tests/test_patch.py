@@ -393,6 +393,7 @@ def test_images():
         torch.testing.assert_close(after, before, rtol=0, atol=2e-4 * float(before.abs().max()))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "qwen2_vl", "gptj", "deepseek_v3"])
 def test_the_compiler(name):
     """The whole graph, one compilation for every length, and a patch that a compiled model sees come and go."""

@@ -132,6 +132,7 @@ def layouts(world_size):
     return line + [((2, 2), (a, b)) for a in dims for b in dims] * (world_size == 4)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("heads", [8, 2, 3])
 def test_every_layout(ranks, heads, dtype):
@@ -487,6 +488,7 @@ def test_the_kit_agrees(name):
 
 
 @fsdp
+@pytest.mark.in_turn
 @pytest.mark.parametrize("n, words", [(2, "--tensor 2"), (2, "--context 2"), (4, "--tensor 2 --context 2")])
 def test_the_example_runs(n, words):
     """A Llama block under torchrun, which compares itself with the block on one process."""
