@@ -214,6 +214,7 @@ def test_no_pairs_change_nothing():
     assert np.array_equal(nk.rotate(X, C[:, :0], C[:, :0], pairing="interleaved", start=2), X)
 
 
+@pytest.mark.in_turn
 @pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="this is that run")
 def test_indexing_stays_in_bounds(tmp_path):
     """Once more as Numba checks it: indices of arrays. Accesses by address are the next test's."""

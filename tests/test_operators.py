@@ -33,6 +33,7 @@ def sample(dtype=torch.float32, seq=4, pairs=3, requires_grad=False):
 # --- opcheck: schema, autograd, shapes, and the compiler with dynamic shapes
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     "form, dtype, needs",
     [(form, torch.float32, "all") for form in FORMS]
