@@ -7,7 +7,8 @@ from typing import Any
 
 from rope_ref.conformance.adapters.capabilities import Facts, find_accuracy, find_capabilities
 from rope_ref.conformance.adapters.implementation import Implementation
-from rope_ref.conformance.adapters.subject import FROM_ZERO, LONGEST, Ropes, Subject
+from rope_ref.conformance.adapters.subject import Ropes, Subject
+from rope_ref.conformance.adapters.ways import FROM_ZERO, LONGEST
 from rope_ref.conformance.diagnosis.candidates import resolved
 from rope_ref.conformance.diagnosis.findings import Findings
 from rope_ref.conformance.properties import cached, contract, laws, parts, queries, scores, state, training

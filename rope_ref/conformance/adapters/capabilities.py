@@ -10,7 +10,8 @@ from rope_ref.conformance.adapters.arrays import kind_of
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.implementation import ARRAYS, DTYPES
 from rope_ref.conformance.adapters.probes import Probe, sequence
-from rope_ref.conformance.adapters.subject import FROM_ZERO, LONGEST, Subject, differs
+from rope_ref.conformance.adapters.subject import Subject, differs
+from rope_ref.conformance.adapters.ways import FROM_ZERO, LONGEST
 from rope_ref.conformance.properties.model import Accuracy, computed
 
 FAR = 1_000_000

@@ -6,9 +6,12 @@ from functools import partial
 import numpy as np
 
 from rope_ref.conformance.adapters.probes import Probe
+from rope_ref.conformance.adapters.subject import Deviation, Subject
 from rope_ref.conformance.diagnosis.candidates import Observation, candidates
+from rope_ref.conformance.diagnosis.diagnose import coarse, fits, sharp
 from rope_ref.conformance.properties.model import Mutation, computed, lenient
 from rope_ref.pairing import channels
+from rope_ref.rope import Rope
 from rope_ref.rotation import angles
 
 
@@ -98,3 +101,60 @@ def closest(seen: Sequence[Observation], more: dict[str, Mutation]) -> str:
             distances[text] = float(np.abs(y - o.y).max(initial=0))
     text = min(distances, key=distances.__getitem__, default="")
     return f"closest: {text}, which leaves {distances[text]:.2g}" if text else ""
+
+
+LESS = (
+    (sharp, "ANGDT", "angles are rounded to float32"),
+    (coarse, "TABDT", "cos, sin and products are rounded to the dtype of x"),
+    (lenient, "ANGDT", "angles are computed by recurrence, and cos and sin rounded"),
+)
+
+
+def drifting(seen: Sequence[Observation]) -> str | None:
+    """In words, where answers are nearly right near 0 and drift off, little by little, as positions grow."""
+    finite = [o for o in seen if np.isfinite(o.y).all()]
+    errors = sorted((float(np.abs(o.probe.where).max(initial=0)), float(_error(o))) for o in finite)
+    near = [e for p, e in errors if p <= errors[len(errors) // 3][0]] if errors else []
+    far = [e for p, e in errors if p > 2 * errors[len(errors) // 3][0]] if errors else []
+    if not near or not far or not max(near) < 0.02 or not max(far) > 4 * max(near) or max(far) > 0.5:
+        return None
+    return f"angles lose digits as positions grow: an error of {max(near):.1g} near 0, of {max(far):.1g} further on"
+
+
+def _error(o: Observation) -> float:
+    return float(np.abs(o.y - computed(o.probe, o.rope, lenient(o.probe.dtype))[0]).max(initial=0))
+
+
+def less_exact(seen: Sequence[Observation], known: Sequence[Mutation]) -> tuple[str, str] | None:
+    """The class and the words, where answers are right but for the accuracy that was declared."""
+    finite = all(np.isfinite(o.y).all() for o in seen)
+    for level, bug, text in LESS:
+        if seen and finite and all(fits(o, (), level) or fits(o, known, level) for o in seen):
+            return bug, f"it is right, but less exact than it should be: {text}"
+    return None
+
+
+def negative_base(rope: Rope) -> bool:
+    """Whether dynamic NTK without its condition makes a negative base of this length."""
+    make, given = rope.origin or (None, {})
+    if make is None or make.__name__ != "dynamic_ntk":
+        return False
+    stretch = given["factor"] * given["length"] / given["max_position_embeddings"] - (given["factor"] - 1)
+    return bool(stretch < 0)
+
+
+def told_by_offset(mutation: Mutation) -> str:
+    """Where only an offset is given, a place that is ignored or a row that is missing is an offset that got lost."""
+    missing = "rows of the table are missing" in mutation.text
+    return "OFFSET" if mutation.bug == "POSIGN" or missing else mutation.bug
+
+
+def raised(deviation: Deviation) -> bool:
+    return bool(np.isinf(deviation.error)) and "not finite" not in deviation.text
+
+
+def widths_clash(text: str, subject: Subject) -> bool:
+    """Whether an error speaks of two widths, one the head's and one that of its turned channels."""
+    rope, said = subject.rope, {int(n) for n in "".join(c if c.isdigit() else " " for c in text).split()}
+    whole, turned = {rope.head_dim, rope.head_dim // 2}, {2 * rope.pairs, rope.pairs}
+    return 2 * rope.pairs < rope.head_dim and bool(said & whole) and bool(said & turned)
