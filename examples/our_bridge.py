@@ -74,7 +74,8 @@ ROPES = {
 CHECKS = {name: (tensors(each), each) for name, each in ROPES.items()} | {
     "RotaryEmbedding": (offsets(), INTERLEAVED),
     "RotaryEmbedding by angles": (
-        Implementation(module=module, call=call, rows=False, **FLOAT32), INTERLEAVED
+        # a module that is cast to a half type gives angles in it, as the original does: not cast here
+        Implementation(apply=lambda x, positions: call(module(), x, positions), rows=False, **FLOAT32), INTERLEAVED
     ),
 }  # fmt: skip
 # what takes longer, and adds nothing unless the bridge is changed

@@ -91,7 +91,7 @@ def compare(left: object, right: object, *, length: int | None = None) -> Compar
     >>> print(compare(config, config | {"rope_theta": 10000.0}))
     layers 0-1:
         theta: 500000.0 against 10000.0
-        angles are apart by up to (radians): 54.5 at 1,024, 436 at 8,192, 1.75e+03 at 32,768, 6.98e+03 at 131,072
+        angles are apart by up to (radians): 133 at 1,024, 1.06e+03 at 8,192, 4.24e+03 at 32,768, 1.7e+04 at 131,072
         in float32 results differ from position 1 on
         in bfloat16 results differ from position 1 on
     >>> compare(config, config).alike

@@ -115,6 +115,8 @@ def stop(*_): raise Stop
 signal.signal(signal.SIGALRM, stop)
 import numba_kernels as nk, numpy as np
 from numba_kernels import cache
+single = [np.ones(n, np.float32) for n in (2, 1, 1)]
+nk.rotate(*single, pairing="half-split")  # Numba has registered all it knows before the first signal comes
 lower = cache.njit
 def slow(*arguments, **options):
     signal.setitimer(signal.ITIMER_REAL, 0.2 if arguments else 0)  # where it has a signature it compiles
