@@ -142,12 +142,11 @@ def difference(one: Layer | None, two: Layer | None, which: list[int]) -> Differ
     fastest = float(off.max(initial=0.0))
     apart = tuple(fastest * p for p in POSITIONS) if fastest else ()
     order: tuple[int, ...] = ()
-    if not fastest and abs(ratio - 1) < SAME:  # by whatever names it is said
+    ratio = 1.0 if abs(ratio - 1) < SAME else ratio
+    if not fastest and ratio == 1:  # by whatever names it is said
         told = {name: values for name, values in told.items() if name in PLACES}
-    if a.pairing != b.pairing and not fastest and abs(ratio - 1) < SAME:
-        order = permutation(a, b)
-    return Difference(tuple(which), told, apart, tells(fastest) if fastest else None,
-                      1.0 if abs(ratio - 1) < SAME else ratio, order)  # fmt: skip
+        order = permutation(a, b) if a.pairing != b.pairing else ()
+    return Difference(tuple(which), told, apart, tells(fastest) if fastest else None, ratio, order)
 
 
 def said(one: Layer, two: Layer) -> Iterator[tuple[str, tuple[Any, Any]]]:

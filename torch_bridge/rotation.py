@@ -7,7 +7,7 @@ from torch import Tensor
 from numba_kernels.plan import small
 from torch_bridge import kernel, operators
 from torch_bridge.kernel import KINDS, Named, at_hand, exporting, needs_gradient
-from torch_bridge.plain import arithmetic, check_all, check_weight, normalised, plain
+from torch_bridge.plain import arithmetic, check_all, check_weight, plain
 
 
 def rotate(
@@ -82,10 +82,7 @@ def rotate_qk_norm(
     check_all(tensors, cos, sin, pairing, start)
     form = (cos, sin, epsilon, pairing, start)
     if exporting():
-        found = [normalised(x, w, cos.dtype, epsilon) for (_, x), w in zip(tensors, weights, strict=True)]
-        return tuple(
-            plain(y, cos, sin, pairing, start).to(x.dtype) for (_, x), y in zip(tensors, found, strict=True)
-        )  # type: ignore[return-value]
+        return tuple(operators.plain_norm(x, w, *form) for (_, x), w in zip(tensors, weights, strict=True))  # type: ignore[return-value]
     return tuple(operators.normalise_and_rotate(x, w, *form) for (_, x), w in zip(tensors, weights, strict=True))
 
 
@@ -118,11 +115,9 @@ def turn(tensors: Named, cos: Tensor, sin: Tensor, *form: Any) -> None:
     cos, sin = in_arithmetic(tensors, cos, sin)
     check_all(tensors, cos, sin, *form[:2])
     kernel.check_targets(tensors, cos, sin)
+    rotate_ = operators.plain_ if exporting() else operators.rotate_
     for _, x in tensors:
-        if exporting():
-            x.copy_(plain(x, cos, sin, *form))
-            continue
-        operators.rotate_(x, cos, sin, *form)
+        rotate_(x, cos, sin, *form)
 
 
 def in_arithmetic(tensors: Named, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

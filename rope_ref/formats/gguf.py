@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rope_ref import variants
-from rope_ref.frequencies import geometric, linear, mrope, mrope_interleaved
+from rope_ref.frequencies import geometric, mrope, mrope_interleaved
 from rope_ref.parameters import Layer
 from rope_ref.rope import Rope
 from rope_ref.settings import Settings, number, size
@@ -117,7 +117,7 @@ def one(name: str, given: Settings, tensors: Settings, length: int | None, field
     if divisors is not None:
         if divisors.shape != (rope.pairs,):
             raise ValueError(f"rope_freqs.weight has shape {divisors.shape}; expected ({rope.pairs},)")
-        made = linear(geometric(2 * rope.pairs, theta, fields["angle_dtype"]), 1.0) / divisors
+        made = geometric(2 * rope.pairs, theta, fields["angle_dtype"]) / divisors
         rope, scaling = variants.turning(made, width, fields), "divided by rope_freqs.weight"
     if name in AXES:
         section = [int(n) for n in given.get("rope.dimension_sections", [])[:3]]
