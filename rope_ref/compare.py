@@ -27,7 +27,7 @@ class Difference:
     said         what each side says: name -> (on the left, on the right)
     apart        radians by which angles are apart at each of `POSITIONS`, of the pair where they are most; empty where
                  other channels turn
-    tells        the dtype of a kernel -> the position from which on it turns otherwise, None where never
+    tells        the dtype of a kernel -> the position from which on it turns otherwise
     magnitude    the ratio of the magnitudes, left over right
     permutation  channel of the left for each channel of the right, where pairing alone differs
     """
@@ -35,7 +35,7 @@ class Difference:
     layers: tuple[int, ...]
     said: dict[str, tuple[Any, Any]]
     apart: tuple[float, ...] = ()
-    tells: dict[str, int | None] | None = None
+    tells: dict[str, int] | None = None
     magnitude: float = 1.0
     permutation: tuple[int, ...] = ()
 
@@ -46,8 +46,7 @@ class Difference:
             each = (f"{a:.3g} at {p:,}" for a, p in zip(self.apart, POSITIONS, strict=True))
             lines.append(f"    angles are apart by up to (radians): {', '.join(each)}")
             for dtype, position in (self.tells or {}).items():
-                lines.append(f"    in {dtype} results differ from position {position:,} on" if position is not None
-                             else f"    in {dtype} no result differs")  # fmt: skip
+                lines.append(f"    in {dtype} results differ from position {position:,} on")
         elif self.magnitude != 1:
             lines.append(
                 f"    only the magnitude differs, by {self.magnitude:.6g}: scores by {self.magnitude**2:.6g}, which a "
@@ -175,7 +174,7 @@ def close(one: Any, two: Any) -> bool:
     return number and (one != one or two != two or abs(one - two) <= SAME * abs(two))
 
 
-def tells(fastest: float) -> dict[str, int | None]:
+def tells(fastest: float) -> dict[str, int]:
     """The first position at which angles are apart by more than two roundings of a result."""
     return {dtype: int(np.ceil(2 * UNIT[dtype] / fastest)) for dtype in ("float32", "bfloat16")}
 

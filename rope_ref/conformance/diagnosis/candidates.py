@@ -105,15 +105,19 @@ def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
     }
 
 
-def always_rescaled(rope: Rope) -> Iterator[tuple[str, Rope]]:
-    """Dynamic NTK without the condition that the sequence is longer than the trained length."""
+def unconditional_stretch(rope: Rope) -> float | None:
+    """The factor of dynamic NTK without the condition that the sequence is longer than trained; None for others."""
     make, given = rope.origin or (None, {})
     if make is None or make.__name__ != "dynamic_ntk":
-        return
-    stretch = given["factor"] * given["length"] / given["max_position_embeddings"] - (given["factor"] - 1)
-    r = 2 * rope.pairs
-    if stretch > 0 and r > 2:
-        theta = float(given["theta"]) * stretch ** (r / (r - 2))
+        return None
+    return float(given["factor"] * given["length"] / given["max_position_embeddings"] - (given["factor"] - 1))
+
+
+def always_rescaled(rope: Rope) -> Iterator[tuple[str, Rope]]:
+    """Dynamic NTK without the condition that the sequence is longer than the trained length."""
+    stretch, r = unconditional_stretch(rope), 2 * rope.pairs
+    if rope.origin is not None and stretch is not None and stretch > 0 and r > 2:
+        theta = float(rope.origin.given["theta"]) * stretch ** (r / (r - 2))
         if theta > 0:
             yield (
                 "the base is rescaled at every length, also within the trained one",

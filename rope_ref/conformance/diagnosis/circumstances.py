@@ -7,7 +7,7 @@ import numpy as np
 
 from rope_ref.conformance.adapters.probes import Probe
 from rope_ref.conformance.adapters.subject import Deviation, Subject
-from rope_ref.conformance.diagnosis.candidates import Observation, candidates
+from rope_ref.conformance.diagnosis.candidates import Observation, candidates, unconditional_stretch
 from rope_ref.conformance.diagnosis.diagnose import coarse, fits, sharp
 from rope_ref.conformance.properties.model import Mutation, computed, lenient
 from rope_ref.pairing import channels
@@ -136,11 +136,8 @@ def less_exact(seen: Sequence[Observation], known: Sequence[Mutation]) -> tuple[
 
 def negative_base(rope: Rope) -> bool:
     """Whether dynamic NTK without its condition makes a negative base of this length."""
-    make, given = rope.origin or (None, {})
-    if make is None or make.__name__ != "dynamic_ntk":
-        return False
-    stretch = given["factor"] * given["length"] / given["max_position_embeddings"] - (given["factor"] - 1)
-    return bool(stretch < 0)
+    stretch = unconditional_stretch(rope)
+    return stretch is not None and stretch < 0
 
 
 def told_by_offset(mutation: Mutation) -> str:
