@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
-from torch_bridge.models import MODELS
+from torch_bridge.models import EXPECTED
 from torch_bridge.patch import patch, search
-from torch_bridge.patched import PREFIX, own
+from torch_bridge.patched import own
 
 SHAPES: dict[str, Callable[..., Any]] = {
     "llama": lambda **words: transformers.LlamaConfig(**{
@@ -66,7 +66,7 @@ def timed(model: Any) -> Iterator[list[float]]:
 
     (found,) = search(model)
     module = sys.modules[own(found.rotary).__module__]
-    names = [n for name in MODELS[found.config.model_type] for n in (name, PREFIX + name)]
+    names = [name for name in EXPECTED if hasattr(module, name)]
     before = {name: getattr(module, name) for name in names}
     for name in names:
         setattr(module, name, around(before[name]))

@@ -1,9 +1,9 @@
 """Models of transformers, patched: the same numbers within the roundings of their own rotation, whatever they do."""
 
-
 import copy
 import io
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ import rope_ref as rr
 from rope_ref.exactness import UNIT, budget
 from tests.models import ALSO, GENERATES, TINY, build
 from tests.models import greedy as generated
-from torch_bridge import deferred, models, patched
+from torch_bridge import models, patched
 from torch_bridge.patch import patch, unpatch
 from torch_bridge.verify import spread
 
@@ -27,16 +27,6 @@ LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 128}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def small_as_if_large(monkeypatch):
-    """Models this small take longer to share than to compute, and would normalise apart."""
-    monkeypatch.setattr(deferred, "FEW", 0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @torch.no_grad()
@@ -51,7 +41,7 @@ def greedy(model, ids=IDS[:, :8], tokens=64, **words):
 def same_tokens(model, **words):
     before = greedy(model, **words)
     with patch(model):
-        assert any(isinstance(m, patched.PatchedRotary) for m in model.modules())
+        assert any(isinstance(m, patched.Patched) for m in model.modules())
         assert torch.equal(greedy(model, **words), before)
 
 
@@ -59,15 +49,16 @@ class Watch:
     """Every rotation within a patched model: what went in and what came out, kept for gradients."""
 
     def __init__(self, model, monkeypatch):
-        self.seen, self.model = [], model
-        for file, name in {(type(m).original.__module__, n) for m in model.modules() if isinstance(m, patched.Patched)
-                           for n in models.MODELS[m.model_type]}:  # fmt: skip
-            inner = getattr(__import__(file, fromlist=["x"]), patched.PREFIX + name)
-            monkeypatch.setattr(f"{file}.{patched.PREFIX}{name}", self.around(inner, name))
+        self.seen = []
+        for module in model.modules():
+            if isinstance(module, patched.Patched):
+                for name, (_, call) in patched.functions(module.original, module.exact).items():
+                    watched = call._replace(ours=self.around(call.ours, name)).instead_of(None)
+                    monkeypatch.setattr(f"{module.original.__module__}.{name}", watched)
 
     def around(self, inner, name):
         def watched(*given, **words):
-            many = len(given) - 2  # q and k, or one tensor; then two tables
+            many = 1 if len(given) == 3 else 2  # q and k, or one tensor; then two tables
             out = inner(*given, **words)
             for x, y in zip(given[:many], (out,) if many == 1 else out, strict=True):
                 if y.requires_grad:
@@ -84,7 +75,7 @@ def test_logits_move_by_no_more_than_the_rounded_angles_of_the_original(name, mo
     model = build(name, torch.float64)
     before = logits(model)
     patch(model)
-    exact = next(m.exact for m in model.modules() if isinstance(m, patched.PatchedRotary))
+    exact = next(m.exact for m in model.modules() if isinstance(m, patched.Patched))
     watch = Watch(model, monkeypatch)
     after = model(input_ids=IDS).logits
     moved = (before - after.detach()).abs()
@@ -104,7 +95,7 @@ def errors(exact, model, layer, function, x):
     rope = rr.from_config(model.config, layer)
     rope = rr.Rope(2 * rope.pairs, inv_freq=rope.inv_freq if rope.axes else rope.omega, pairing=rope.pairing,
                    attention_scale=rope.attention_scale)  # fmt: skip
-    (call,) = (c for n, c in models.MODELS[exact.config.model_type].items() if n == function)
+    call = models.SPECIAL.get(exact.config.model_type, models.USUAL[exact.pairing])[function]
     x = np.swapaxes(x, 1, 2) if call.alone else x
     head, rest = x[..., : rope.head_dim], np.zeros_like(x[..., rope.head_dim :])
     places = spread(torch.arange(x.shape[-2])[None], rope)
@@ -164,11 +155,6 @@ def test_a_family_that_is_a_copy_of_another_turns_as_it_did(name):
         after = logits(model)
     assert 0 < (after - before).abs().max() < 1e-3 * before.abs().max()
     assert torch.equal(logits(model), before)
-
-
-def test_every_family_is_built():
-    names = {build(name).config.get_text_config().model_type for name in TINY} | set(ALSO)
-    assert names == set(models.MODELS)
 
 
 def test_a_patch_within_a_patch_leaves_it_as_it_was():
@@ -418,13 +404,8 @@ def test_the_compiler(name):
 def test_what_is_not_known_is_refused():
     bert = transformers.BertModel(transformers.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
                                                           intermediate_size=32, vocab_size=32))  # fmt: skip
-    with pytest.raises(ValueError, match=r"BertModel \(model_type 'bert'; rotary modules: none\); expected one that"):
+    with pytest.raises(ValueError, match=r"BertModel of transformers 5.* \(model_type 'bert'; rotary modules: none"):
         patch(bert)
-    other = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(
-        "lfm2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=32,
-        layer_types=["full_attention"]))  # fmt: skip
-    with pytest.raises(ValueError, match="'lfm2'; rotary modules: Lfm2RotaryEmbedding.*llama, mistral"):
-        patch(other)
     with pytest.raises(ValueError, match="falcon rotates"):
         patch(build("falcon", alibi=True))
 
@@ -434,15 +415,77 @@ def test_what_would_be_half_a_patch_is_refused():
     model.model.rotary_emb.forward = model.model.rotary_emb.forward
     with pytest.raises(ValueError, match="LlamaRotaryEmbedding has a forward of its own"):
         patch(model)
+
+
+def test_a_model_without_memory_is_verified_when_it_has_some():
+    for theta, right in ((1e4, True), (2e4, False)):
+        with torch.device("meta"):
+            model = transformers.LlamaForCausalLM(build("llama").config)
+        patch(model)
+        filled = build("llama", rope_parameters={"rope_type": "default", "rope_theta": theta})
+        model.to_empty(device="cpu").load_state_dict(filled.state_dict())
+        model.model.rotary_emb.inv_freq.copy_(filled.model.rotary_emb.inv_freq)
+        if not right:
+            with pytest.raises(ValueError, match="as it was, does not rotate as its config says"):
+                logits(model)
+            continue
+        patch(filled)
+        assert torch.equal(logits(model), logits(filled))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_defaults_of_torch_are_not_asked(dtype):
     model = build("llama")
-    patch(model)
-    unpatch(model.model.layers[1])
-    with pytest.raises(ValueError, match="half patched, PatchedLlamaRotaryEmbedding beside LlamaAttention"):
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
         patch(model)
+        unpatch(model)
+    finally:
+        torch.set_default_dtype(before)
     with torch.device("meta"):
-        model = transformers.LlamaForCausalLM(build("llama").config)
-    with pytest.raises(ValueError, match="meta device"):
         patch(model)
+    assert torch.isfinite(logits(model)).all()
+
+
+def test_hooks_are_neither_copied_nor_run_by_patching():
+    model, seen, lock = build("llama"), [], threading.Lock()
+    rotary = model.model.rotary_emb
+    rotary.register_forward_hook(lambda module, given, tables: seen.append(lock.locked()))
+    patch(model)
+    assert not seen
+    logits(model)
+    assert seen == [False]
+
+
+def test_a_module_made_of_a_patched_class_is_one_of_the_original():
+    model = build("llama")
+    rotary = model.model.rotary_emb
+    before = rotary(torch.zeros(1), IDS[:1])
+    patch(model)
+    again = type(rotary)(model.config)
+    for other in (again, copy.deepcopy(again)):
+        for ours, theirs in zip(other(torch.zeros(1), IDS[:1]), before, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_whoever_does_not_look_for_exact_tables_gets_those_of_the_original():
+    """A layer of one's own, a hook that makes new tensors, and a model that is unpatched between two layers."""
+    model = build("llama")
+    before = logits(model)
+    hook = model.model.rotary_emb.register_forward_hook(lambda module, given, out: tuple(t.clone() for t in out))
+    with patch(model):
+        assert torch.equal(logits(model), before)
+        hook.remove()
+        inside = logits(model)
+        assert not torch.equal(inside, before)
+        for layer in model.model.layers:
+            layer.self_attn.forward = layer.self_attn.forward  # as whoever wraps it does
+        assert torch.equal(logits(model), inside)
+        hook = model.model.layers[1].register_forward_pre_hook(lambda module, given: unpatch(model) and None)
+        assert torch.equal(logits(model), inside)  # its tables are on their way
+        hook.remove()
+    assert torch.equal(logits(model), before)
 
 
 def test_it_checks_itself(monkeypatch):
@@ -453,11 +496,11 @@ def test_it_checks_itself(monkeypatch):
     with pytest.raises(ValueError, match=r"qwen3, as it was, does not rotate as its config says: at position 100 .*"):
         patch(model)
     assert [type(m) for m in model.modules()] == classes
-    monkeypatch.setitem(models.MODELS, "llama", models.NEIGHBOURS)
-    with pytest.raises(ValueError, match="config says half-split"):
+    wrong = {"apply_rotary_pos_emb": models.Call(models.half_split, "interleaved")}
+    monkeypatch.setitem(models.SPECIAL, "llama", wrong)
+    with pytest.raises(ValueError, match="llama of transformers 5.* turns half-split pairs; expected apply_"):
         patch(build("llama"))
-    wrong = models.Call(models.half_split, "interleaved")
-    monkeypatch.setitem(models.MODELS, "cohere", {"apply_rotary_pos_emb": wrong})
+    monkeypatch.setitem(models.SPECIAL, "cohere", wrong)
     with pytest.raises(ValueError, match="our apply_rotary_pos_emb of cohere, does not rotate as its config says"):
         patch(build("cohere"))
 
@@ -472,118 +515,3 @@ def test_weights_and_names_stay():
         assert isinstance(attention, type(build("llama").model.layers[0].self_attn))
         out = model(input_ids=IDS, output_attentions=True, output_hidden_states=True)
         assert len(out.hidden_states) == 3
-
-
-# --- normalisation in one pass with the rotation
-
-
-def count(monkeypatch):
-    """How often attention normalised and rotated at once."""
-    calls = []
-    inner = deferred.rotate_qk_norm
-    monkeypatch.setattr(deferred, "rotate_qk_norm", lambda *t, **w: calls.append(t[0].dtype) or inner(*t, **w))
-    return calls
-
-
-def test_few_numbers_are_normalised_apart(monkeypatch):
-    monkeypatch.undo()
-    model = build("qwen3")
-    patch(model)
-    calls = count(monkeypatch)
-    logits(model)
-    assert not calls
-
-
-@pytest.mark.parametrize("name", ["qwen3", "gemma3_text"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_normalisation_is_done_with_the_rotation(name, dtype, monkeypatch):
-    """Without deferring, the same patch normalises by the model's own module: each rounds to the dtype once more."""
-    model = build(name, dtype)
-    for module in model.modules():
-        if isinstance(getattr(module, "q_norm", None), torch.nn.Module):
-            for norm in (module.q_norm, module.k_norm):
-                norm.weight.data.uniform_(0.5, 1.5)
-    patch(model)
-    with monkeypatch.context() as each:
-        calls = count(each)
-        together = logits(model).double()
-        assert calls == [dtype] * 2
-    monkeypatch.setattr(deferred, "unseen", lambda norm, x: False)
-    calls, apart = count(monkeypatch), logits(model).double()
-    assert not calls and not torch.equal(together, apart)
-    exact = build(name, torch.float64)
-    exact.load_state_dict(model.state_dict())
-    patch(exact)
-    right = logits(exact)
-    # the median of 4,608 errors is known to a few percent, and the one with fewer roundings is not above
-    assert (together - right).abs().median() <= 1.1 * (apart - right).abs().median()
-
-
-def hooked(model, norm):
-    norm.register_forward_hook(lambda module, given, out: out * 2)
-
-
-def replaced(model, norm):
-    model.model.layers[0].self_attn.q_norm = torch.nn.RMSNorm(32, eps=1e-6)
-
-
-def of_its_own(model, norm):
-    norm.forward = lambda x: 2 * type(norm).forward(norm, x)
-
-
-def in_training(model, norm):
-    norm.train()
-
-
-@pytest.mark.parametrize("change", [hooked, replaced, of_its_own, in_training])
-def test_whoever_changes_a_norm_gets_it_called(change, monkeypatch):
-    """The other layer's are still deferred."""
-    original, model = build("qwen3"), build("qwen3")
-    patch(model)
-    for each in (original, model):
-        change(each, each.model.layers[0].self_attn.q_norm)
-    calls = count(monkeypatch)
-    after, before = logits(model), logits(original)
-    assert len(calls) == 1
-    torch.testing.assert_close(after, before, rtol=0, atol=2e-4 * float(before.abs().max()))
-
-
-def test_gradients_and_hooks_on_everything_leave_norms_as_they_are(monkeypatch):
-    model, calls, seen = patch(build("qwen3")).model, count(monkeypatch), []
-    model(input_ids=IDS).logits.sum().backward()
-    assert model.model.layers[0].self_attn.q_norm.weight.grad.abs().max() > 0
-    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, given, out: seen.append(module))
-    logits(model)
-    handle.remove()
-    assert not calls and model.model.layers[1].self_attn.k_norm in seen
-    logits(patch(build("qwen3", torch.float64)).model)
-    with torch.autocast("cpu", torch.bfloat16):  # whose queries are narrower than the weight, and become as wide
-        logits(model)
-    assert not calls
-    logits(model)
-    assert len(calls) == 2
-
-
-def test_whatever_else_is_done_to_a_stand_in_is_done_to_the_normalised_tensor():
-    norm, how = torch.nn.RMSNorm(8), models.NORMS["qwen3"]
-    x = torch.randn(2, 3, 4, 8)
-    y, lazy = norm(x), deferred.Deferred(x, norm, how)
-    assert torch.equal(lazy.transpose(1, 2).now(), y.transpose(1, 2))
-    assert torch.equal(lazy.transpose(1, -1), y.transpose(1, -1)) and torch.equal(lazy.mT, y.mT)
-    assert torch.equal(lazy * 2, y * 2) and torch.equal(2 - lazy, 2 - y) and torch.equal(lazy[..., :3], y[..., :3])
-    assert torch.equal(torch.cat((lazy, x), -1), torch.cat((y, x), -1)) and lazy.shape == y.shape
-    assert torch.equal(torch.nn.functional.softmax(input=lazy, dim=-1), y.softmax(-1))
-    cos, sin = torch.ones(4, 4), torch.zeros(4, 4)
-    assert all(torch.equal(t, y) for t in deferred.rotate_both(lazy, y, cos, sin, "half-split"))
-
-
-def test_a_norm_that_is_another_function_is_refused(monkeypatch):
-    file = transformers.models.qwen3.modeling_qwen3
-    inner = file.Qwen3RMSNorm.forward
-    monkeypatch.setattr(file.Qwen3RMSNorm, "forward", lambda self, x: inner(self, x) * 1.001)
-    with pytest.raises(ValueError, match="q_norm of Qwen3Attention, as it was, does not divide by the root"):
-        patch(build("qwen3"))
-    monkeypatch.undo()
-    monkeypatch.setitem(models.NORMS, "qwen3", models.NORMS["qwen3"]._replace(weight=lambda norm: norm.weight + 1))
-    with pytest.raises(ValueError, match="q_norm of Qwen3Attention, as it was, does not"):
-        patch(build("qwen3"))

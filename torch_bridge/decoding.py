@@ -19,7 +19,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from numba_kernels.decoding import NEW, WIDEST
-from torch_bridge import patched
 from torch_bridge.attention import KINDS, attend
 from torch_bridge.kernel import compiling, needs_gradient
 
@@ -43,8 +42,15 @@ def sdpa(module: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, Tensor 
 
 
 def eager(module: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-    own = sys.modules[patched.own(module).__module__].eager_attention_forward
-    return attention(own, module, *args, **options)
+    return attention(eager_of(module), module, *args, **options)
+
+
+def eager_of(module: nn.Module) -> Callable[..., Any]:
+    """The eager attention of a model's file, or of that of the class which it extends."""
+    files = (sys.modules[each.__module__] for each in type(module).__mro__)
+    found: Callable[..., Any] = next(file.eager_attention_forward for file in files
+                                     if hasattr(file, "eager_attention_forward"))  # fmt: skip
+    return found
 
 
 def attention(

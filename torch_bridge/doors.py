@@ -1,9 +1,8 @@
 """Names of torch that it does not document, each with why it is needed and what happens where it is missing.
 
 Without any of these, `watched` is always true: then every rotation takes the operators, or torch's own
-operations, as under a transform. That is slower, and as right. `hooked` is always true then too, and a
-normalisation happens apart from the rotation. Where a config of transformers does not tell how its model
-attends, `attention_of` is None, and attention stays as it is.
+operations, as under a transform. That is slower, and as right. Where a config of
+transformers does not tell how its model attends, `attention_of` is None, and attention stays as it is.
 """
 
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
-from torch.nn.modules import module
 
 
 def watched() -> bool:
@@ -24,18 +22,11 @@ def transformed() -> bool:
     return bool(transforms()) or getattr(forward_ad, "_current_level", 0) >= 0
 
 
-def hooked() -> bool:
-    """Whether a hook is told of every module that runs."""
-    return any([getattr(module, f"_global_{kind}_hooks", True) for kind in HOOKS])
-
-
 def attention_of(config: Any) -> str | None:
     """The name of how a model attends: `set_attn_implementation` sets it, nothing public tells it."""
     name: str | None = getattr(config, "_attn_implementation", None)
     return name
 
-
-HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 
 
 def private(name: str) -> Callable[[], Any]:

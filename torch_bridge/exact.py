@@ -22,20 +22,24 @@ class Exact:
 
     Where frequencies depend on the length, that is judged as in transformers: LongRoPE by the largest
     position of a call, dynamic NTK by the largest so far until a call is shorter than the trained length.
-    `lengths` holds that largest one for each layer type. Raises ValueError for a config that
+    `lengths` holds that largest one for each layer type. `unchecked` is the dtype of a model that had no memory
+    when it was patched, and is verified when it first makes tables. Raises ValueError for a config that
     `rope_ref.from_config` refuses, and for one that was edited since.
     """
 
     def __init__(self, config: Any, by_type: bool, lengths: dict[str | None, int]) -> None:
         self.config, self.by_type, self.lengths = config, by_type, dict(lengths)
+        self.unchecked: torch.dtype | None = None
         self._said, self._words = about(config), len(vars(config))
         self._made: dict[tuple[str | None, int | None], Tables] = {}
         each = [layer for layer in layers(config) if layer.rope.pairs]
         self.types = {layer.kind if by_type else None: layer.rope_type for layer in each}
         if not each:
             raise ValueError(f"no layer of this {config.model_type} rotates")
-        for kind in self.types:
-            self._tables(kind, None)
+        pairings = {self._tables(kind, None).rope.pairing for kind in self.types}
+        if len(pairings) != 1:
+            raise ValueError(f"layers pair channels in {len(pairings)} ways; expected one for all that rotate")
+        (self.pairing,) = pairings
 
     def __call__(self, position_ids: Tensor, dtype: torch.dtype, layer_type: str | None) -> tuple[Tensor, Tensor]:
         """cos and sin (batch, seq, pairs) of position_ids (batch, seq), or (axes, batch, seq) for M-RoPE."""

@@ -1,78 +1,58 @@
-"""The subclasses that a patched model's modules are instances of: the model's own, but for its rotation.
+"""The class of a patched model's rotary module: the model's own, whose tables carry exact ones with them.
 
 A module is patched by giving it another class and unpatched by giving it its own back, so a patch belongs to
-one instance, and its weights, buffers, hooks and name stay what they are.
+one instance, and its weights, buffers, hooks and name stay what they are. Nothing else of a model is changed: whoever
+is handed the tables and does not look for exact ones, a layer of one's own perhaps, gets those of the original.
 """
 
 import functools
-import inspect
 import sys
-from collections.abc import Callable, Mapping
-from types import CellType, FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from torch_bridge.deferred import NAMES, deferring
 from torch_bridge.exact import Exact
-from torch_bridge.models import MODELS, NORMS
+from torch_bridge.models import EXACT, Call, calls
+from torch_bridge.verify import apart, verify
 
-PREFIX = "torch_bridge_"
 once: Any = functools.cache  # mypy takes the __hash__ of a module for that of its class
+INSTALLED = "rope_ref_original"  # the attribute of a function that holds what it has taken the place of
 
 
 class Patched:
-    """A mark, and how to copy and pickle an instance of a class that no module can be asked for."""
+    """Makes tables as the original does, and exact ones that go with them.
+
+    exact   where they come from, None in a module that was made of this class rather than patched
+    """
 
     original: type[nn.Module]
-    model_type: str
+    exact: Exact | None = None
+
+    def forward(self, x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """The original's tables, in new tensors: it might hand out the same ones when it is patched no more."""
+        rope, theirs = self.exact, super().forward(x, position_ids, *args, **kwargs)  # type: ignore[misc]
+        tables: tuple[Tensor, ...] = tuple(table.view_as(table) for table in theirs)
+        if rope is None:
+            return tables
+        if rope.unchecked is not None and not position_ids.is_meta:
+            check(self, rope, rope.unchecked)  # type: ignore[arg-type]
+            rope.unchecked = None
+        exact = rope(position_ids, x.dtype, args[0] if args else kwargs.get("layer_type"))
+        for table in tables:
+            setattr(table, EXACT, exact)
+        return tables
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return born, (self.original, self.model_type), object.__getstate__(self)
-
-
-class PatchedRotary(Patched):
-    """Makes exact tables (batch, seq, pairs) where the original makes tables of its own type, each angle twice."""
-
-    exact: Exact
-    sin_first: bool
-
-    def forward(self, x: Tensor, position_ids: Tensor, layer_type: str | None = None) -> tuple[Tensor, Tensor]:
-        cos, sin = self.exact(position_ids, x.dtype, layer_type)
-        return (sin, cos) if self.sin_first else (cos, sin)
+        """How to copy and pickle an instance of a class that no module can be asked for."""
+        return born, (self.original, self.exact), object.__getstate__(self)
 
 
 @once
-def rotary(original: type[nn.Module], model_type: str) -> type[nn.Module]:
+def rotary(original: type[nn.Module]) -> type[nn.Module]:
     """The class of a patched rotary module."""
-    sin_first = any(call.alone for call in MODELS[model_type].values())
-    return subclass(PatchedRotary, original, model_type, {"sin_first": sin_first})
-
-
-@once
-def attention(original: type[nn.Module], model_type: str) -> type[nn.Module] | None:
-    """The class of patched attention, or None where `forward` calls nothing that rotates.
-
-    Its forward is the original's with other names for the functions that rotate; the new names stand beside the
-    old ones in the original's file, where nobody else looks for them. So all else that forward looks
-    up is found as before, by Python and by the compiler. The modules `q_norm` and `k_norm` are asked for by
-    new names too, of methods that may defer their work to the rotation (see ``deferred``).
-    """
-    names = {name: PREFIX + name for name in MODELS[model_type]}
-    forward = renamed(original.forward, names)
-    if forward is original.forward:
-        return None
-    file = original.__module__
-    for name, call in MODELS[model_type].items():
-        setattr(sys.modules[file], PREFIX + name, call.ours)
-    methods = {PREFIX + name: deferring(name, NORMS[model_type], file) for name in NAMES if model_type in NORMS}
-    forward = renamed(forward, {name.removeprefix(PREFIX): name for name in methods})
-    return subclass(Patched, original, model_type, {"forward": forward, **methods})
-
-
-def subclass(first: type, original: type[nn.Module], model_type: str, rest: Mapping[str, Any]) -> type[nn.Module]:
-    body = {"original": original, "model_type": model_type, "__module__": __name__, **rest}
-    made: type[nn.Module] = type(f"Patched{original.__name__}", (first, original), body)
+    body = {"original": original, "__module__": __name__}
+    made: type[nn.Module] = type(f"Patched{original.__name__}", (Patched, original), body)
     return made
 
 
@@ -81,36 +61,33 @@ def own(module: nn.Module) -> type[nn.Module]:
     return module.original if isinstance(module, Patched) else type(module)
 
 
-def born(original: type[nn.Module], model_type: str) -> nn.Module:
+def born(original: type[nn.Module], exact: Exact | None) -> nn.Module:
     """An empty patched module, to be filled by whoever copies or reads one."""
-    kind: type[nn.Module] = attention(original, model_type) or rotary(original, model_type)
+    if exact is not None:
+        install(original, exact)
+    kind: type[nn.Module] = rotary(original)
     return kind.__new__(kind)
 
 
-def renamed(function: Callable[..., Any], names: Mapping[str, str]) -> Callable[..., Any]:
-    """The function with other names for globals that it, or what it wraps, looks up; itself if it has none of them."""
-    if not isinstance(function, FunctionType):
-        return function
-    code = function.__code__
-    if names.keys() & set(code.co_names):
-        code = code.replace(co_names=tuple(names.get(name, name) for name in code.co_names))
-    inner = inspect.unwrap(function, stop=lambda f: f is not function)
-    cells = function.__closure__ or ()
-    wrapped = renamed(inner, names) if inner is not function else inner
-    if wrapped is not inner:
-        cells = tuple(CellType(wrapped) if filled(cell) is inner else cell for cell in cells)
-    if code is function.__code__ and wrapped is inner:
-        return function
-    made = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, cells)
-    made.__kwdefaults__, made.__qualname__ = function.__kwdefaults__, function.__qualname__
-    made.__dict__.update(function.__dict__)
-    if wrapped is not inner:
-        made.__dict__["__wrapped__"] = wrapped
-    return made
+def functions(original: type[nn.Module], exact: Exact) -> dict[str, tuple[Any, Call]]:
+    """What attention calls, of the file of a rotary module: as it was, and what takes its place."""
+    file = sys.modules[original.__module__]
+    found = calls(exact.config.model_type, exact.pairing, file)
+    return {name: (getattr(getattr(file, name), INSTALLED, getattr(file, name)), call) for name, call in found.items()}
 
 
-def filled(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # nothing was assigned yet
-        return None
+def install(original: type[nn.Module], exact: Exact) -> None:
+    """Let the functions of a model's file look for exact tables; without any they do what they did."""
+    file = sys.modules[original.__module__]
+    for name, (before, call) in functions(original, exact).items():
+        if getattr(file, name) is before:
+            after = call.instead_of(before)
+            setattr(after, INSTALLED, before)
+            setattr(file, name, after)
+
+
+def check(module: nn.Module, exact: Exact, dtype: torch.dtype) -> None:
+    """Raise ValueError unless a rotary module, and ours in its place, turn as their config says."""
+    theirs = apart(module)
+    theirs.__class__ = own(module)
+    verify(theirs, exact, dtype, functions(own(module), exact))

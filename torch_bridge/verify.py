@@ -1,7 +1,7 @@
 """Whether a model's own rotation, and ours in its place, is what the specification says of its config."""
 
 import copy
-import sys
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +13,13 @@ import rope_ref as rr
 from rope_ref.exactness import UNIT, budget
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
-from torch_bridge.deferred import NAMES
 from torch_bridge.exact import Exact
-from torch_bridge.models import MODELS, NORMS, Call
-from torch_bridge.rotation import rotate_qk_norm
+from torch_bridge.models import EXPECTED, Call, half_split, version
 
 PLACES = (0, 1, 2, 3, 5, 8, 13, 21, 100)
 
 
-def verify(module: nn.Module, exact: Exact, model_type: str, dtype: torch.dtype) -> None:
+def verify(module: nn.Module, exact: Exact, dtype: torch.dtype, functions: dict[str, tuple[Any, Call]]) -> None:
     """Raise ValueError where the rotary module, or our tables, with each function that attention may call, is wrong.
 
     Both are asked for the same few positions, and for one beyond the trained length where frequencies depend on it.
@@ -29,8 +27,12 @@ def verify(module: nn.Module, exact: Exact, model_type: str, dtype: torch.dtype)
     a frequency (theta^(2i/r) by a vector library, exponents up to 17, eight more), one for what a cast may have
     done to it and one for the angle; and 8 for cos, sin, magnitude and the rounding of each.
     """
-    if any(buffer.is_meta for buffer in module.buffers()):
-        raise ValueError("model is on the meta device, where nothing can be checked; expected it to be in memory")
+    model_type = exact.config.model_type
+    if not functions:
+        raise ValueError(
+            f"{model_type} of {version()} turns {exact.pairing} pairs; expected "
+            f"{' or '.join(EXPECTED)} beside its {type(module).__name__}"
+        )
     most = getattr(module, "max_positions", 1 << 40)
     # GPT-J computes its frequencies in whatever type is torch's default when the model is made: that of the model
     types = [dtype] if hasattr(module, "embed_positions") else [buffer.dtype for buffer in module.buffers()]
@@ -38,22 +40,29 @@ def verify(module: nn.Module, exact: Exact, model_type: str, dtype: torch.dtype)
     for kind, name in exact.types.items():
         beyond = (int(exact.config.max_position_embeddings) + 1,) if name in ("dynamic", "longrope") else ()
         for places in (PLACES, *((*PLACES, place) for place in beyond)):
-            ids = torch.tensor([[place for place in places if place < most]])
-            theirs, ours = copy.deepcopy(module), copy.deepcopy(exact)
-            words = {} if kind is None else {"layer_type": kind}
-            x = torch.zeros(1, device=next(iter(module.buffers())).device)
-            original = tuple(t.cpu() for t in theirs(x, ids.to(x.device), **words))
+            ids = torch.tensor([[place for place in places if place < most]], device="cpu")
+            theirs, ours = apart(module), copy.deepcopy(exact)
             new = ours(ids, torch.float32, kind)
             rope = ours._tables(kind, ours._length(ids, kind)).rope
+            each = ids if rope.axes is None else ids.expand(rope.axes, 1, -1)
+            words = {} if kind is None else {"layer_type": kind}
+            x = torch.zeros(1, dtype=torch.float32, device=next(iter(module.buffers())).device)
+            original = tuple(t.cpu() for t in theirs.forward(x, each.to(x.device), **words))
             angle = rr.angles(rope, spread(ids, rope)) * 27 * unit + 8 * unit
-            calls = {name: call for name, call in MODELS[model_type].items() if call.pairing == rope.pairing}
-            if not calls:
-                raise ValueError(f"config says {rope.pairing}; expected a function of {model_type} for that pairing")
-            for function, call in calls.items():
-                there = getattr(sys.modules[type(module).__module__], function)
-                ask = f"{function} of {model_type}, layer type {kind}" if kind else f"{function} of {model_type}"
+            for named, (there, call) in functions.items():
+                ask = f"{named} of {model_type}, layer type {kind}" if kind else f"{named} of {model_type}"
+                if call.sections:
+                    sections = exact.config.rope_parameters["mrope_section"]
+                    there, call = functools.partial(there, mrope_section=sections), call._replace(ours=half_split)
                 compare(there, call, original, ids, rope, angle, f"{ask}, as it was")
                 compare(call.ours, call, new[::-1] if call.alone else new, ids, rope, 4 * UNIT["float64"], f"our {ask}")
+
+
+def apart(module: nn.Module) -> nn.Module:
+    """A module that may change its buffers without changing this one, whose hooks may hold what cannot be copied."""
+    other = copy.copy(module)
+    vars(other).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
+    return other
 
 
 def compare(function: Any, call: Call, tables: Any, ids: Tensor, rope: Rope, angle: Any, name: str) -> None:
@@ -74,39 +83,6 @@ def compare(function: Any, call: Call, tables: Any, ids: Tensor, rope: Rope, ang
             f"{name}, does not rotate as its config says: at position {int(ids[0, at])} it is off by more than its "
             f"roundings, by {wrong[at].max():.3g}; expected {replace(rope, inv_freq=None) if rope.axes else rope!r}"
         )
-
-
-def verify_norms(attention: list[Any], model_type: str) -> None:
-    """Raise ValueError where a module that may be deferred to the rotation, or our form of it, is another function.
-
-    Theirs is in float32 and rounds to its dtype up to three times. In units of float32, for n channels: the sum of
-    squares, in any order, n halved by the root; mean, epsilon, root, its reciprocal and products, seven more.
-    """
-    if model_type not in NORMS:
-        return
-    how = NORMS[model_type]
-    for module in attention:
-        for name in NAMES:
-            norm: Any = getattr(module, name, None)
-            if not how.is_of(norm, type(module).__module__):
-                continue
-            weight, epsilon = how.weight(norm).detach(), how.epsilon(norm)
-            n = weight.shape[0]
-            x = torch.from_numpy(np.random.default_rng(0).standard_normal((len(PLACES), n))).to(norm.weight)
-            none = torch.ones(1, 0, device=x.device)
-            with torch.no_grad():
-                theirs = norm(x)
-                ours, _ = rotate_qk_norm(x, x, weight, weight, none, none, epsilon=epsilon, pairing="half-split")
-            root = (x.double().square().mean(-1, keepdim=True) + epsilon).sqrt()
-            right = x.double() / root * weight.double()
-            unit = torch.finfo(x.dtype).eps / 2
-            for y, whose, roundings in ((theirs, "as it was", 3), (ours, "as ours", 1)):
-                allowed = right.abs() * ((n / 2 + 7) * UNIT["float32"] + roundings * unit) * 1.01
-                if not ((y.double() - right).abs() <= allowed + torch.finfo(x.dtype).tiny).all():
-                    raise ValueError(
-                        f"{name} of {type(module).__name__}, {whose}, does not divide by the root mean square; "
-                        f"expected x / sqrt(mean(x^2) + {epsilon}) times its weight"
-                    )
 
 
 def spread(ids: Tensor, rope: Rope) -> Any:
