@@ -161,6 +161,23 @@ def test_normalisation_is_that_of_the_cpu(dtype):
         torch.testing.assert_close(a.cpu(), b, rtol=2.0**-7 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3_text", "cohere", "deepseek_v3"])
+def test_a_patched_model_on_a_gpu(name):
+    """It says what the patched model says on the CPU, and the same tokens as before it was patched."""
+    pytest.importorskip("transformers")
+    from tests.models import build, greedy
+
+    ids = torch.randint(3, 90, (2, 24), generator=torch.Generator().manual_seed(1))
+    model = build(name)
+    with torch.no_grad(), tb.patch(model):
+        here = model(input_ids=ids).logits
+    model.cuda()
+    before = greedy(model, ids.cuda(), 32)
+    with torch.no_grad(), tb.patch(model):
+        torch.testing.assert_close(model(input_ids=ids.cuda()).logits.cpu(), here, rtol=1e-3, atol=1e-3)
+        assert torch.equal(greedy(model, ids.cuda(), 32), before)
+
+
 def test_the_module_on_a_gpu():
     """A Rotary that was moved there turns as on the CPU, gradients included."""
     for name in ("default", "partial", "yarn", "mrope"):

@@ -41,3 +41,14 @@ def both_by_cuda(
             query, key, cos, sin, pairing=pairing, start=start, inverse=inverse
         )
     return turned
+
+
+def norm_by_cuda(
+    x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, epsilon: float, pairing: str, start: int
+) -> Tensor:
+    """Rows of x divided by their root mean square, weighed, and turned, in one launch."""
+    from numba_kernels.cuda import normalise_and_rotate
+
+    with torch.no_grad():
+        turned: Tensor = normalise_and_rotate(x, weight, cos, sin, epsilon=epsilon, pairing=pairing, start=start)
+    return turned

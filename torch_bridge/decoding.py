@@ -117,7 +117,9 @@ def noted(make: Callable[..., Any]) -> Callable[..., Any]:
 
     def mask(*args: Any, **kwargs: Any) -> Any:
         made = make(*args, **kwargs)
-        if not compiling() and isinstance(made, Tensor) and made.dim() == 4 and made.shape[2] <= NEW:
+        if compiling() or not isinstance(made, Tensor) or not made.is_cpu:  # elsewhere `sdpa` reads no mask
+            return made
+        if made.dim() == 4 and made.shape[2] <= NEW:
             made.runs = (read(made, made.shape[2], made.shape[3]),)  # type: ignore[attr-defined]
         return made
 
@@ -130,7 +132,7 @@ def read(mask: Tensor, new: int, tokens: int) -> Runs | None:
     seen = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] == 0
     if mask.dtype != torch.bool and not (mask[:, 0][~seen] <= torch.finfo(mask.dtype).min / 2).all():
         return None  # a bias
-    count, j = seen.sum(-1), torch.arange(tokens)
+    count, j = seen.sum(-1), torch.arange(tokens, device=mask.device)
     first = seen.to(torch.uint8).argmax(-1)
     if not ((j >= first[..., None]) & (j < (first + count)[..., None]) == seen).all():
         return None

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_bridge import kernel, rules
-from torch_bridge.cuda import both_by_cuda, by_cuda, installed
+from torch_bridge.cuda import both_by_cuda, by_cuda, installed, norm_by_cuda
 from torch_bridge.doors import transformed
 from torch_bridge.kernel import KINDS, needs_gradient
 from torch_bridge.plain import check, check_all, check_weight, normalised, plain, split
@@ -109,6 +109,16 @@ def qk_on_cuda(
     if alike and installed() and query.dtype in KINDS:
         return both_by_cuda(query, key, *form)
     return on_cuda(query, *form), on_cuda(key, *form)
+
+
+def norm_on_cuda(
+    x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, epsilon: float, pairing: str, start: int = 0
+) -> Tensor:
+    check_weight(x, weight)
+    check(x, cos, sin, pairing, start)
+    if not installed() or x.dtype not in KINDS or weight.dtype not in KINDS:
+        return plain_norm(x, weight, cos, sin, epsilon, pairing, start)
+    return norm_by_cuda(x, weight, cos, sin, epsilon, pairing, start)
 
 
 def plain_qk(query: Tensor, key: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -224,7 +234,9 @@ for name, cpu, composite, fake, autograd in (
             LIBRARY.impl(operator, composite, key)
         LIBRARY.impl(operator, fake, "Meta")
     LIBRARY.impl(name, autograd, "Autograd")
-for name, cuda in (("rotate", on_cuda), ("rotate_", on_cuda_), ("rotate_qk", qk_on_cuda)):
+for name, cuda in (
+    ("rotate", on_cuda), ("rotate_", on_cuda_), ("rotate_qk", qk_on_cuda), ("normalise_and_rotate", norm_on_cuda)
+):  # fmt: skip
     for operator in (name, KERNELS[name]):
         LIBRARY.impl(operator, cuda, "CUDA")
 for name, parts in (("rotate_backward", backward), ("rotate_qk_norm", each_norm)):

@@ -19,7 +19,7 @@ from numba_kernels.cuda.arrays import like, lowest
 from numba_kernels.cuda.checks import KINDS
 from numba_kernels.plan import options, small
 
-__all__ = ["rotate", "rotate_query_key"]
+__all__ = ["normalise_and_rotate", "rotate", "rotate_query_key"]
 
 
 def rotate(
@@ -84,6 +84,18 @@ def rotate_query_key(
             raise ValueError(f"{name} has {len(given)} entries; expected two, of query and key")
     first, second = _rotate(sides, cos, sin, pairing, start, positions, out, inverse, weights, small(epsilon))
     return first, second
+
+
+def normalise_and_rotate(
+    x: Any, weight: Any, cos: Any, sin: Any, *,
+    epsilon: float, pairing: str, start: int = 0, positions: Any = None, out: Any = None,
+) -> Any:  # fmt: skip
+    """Divide every row of x by its root mean square, weigh its channels by weight (head_dim,), and rotate.
+
+    `numba_kernels.normalise_and_rotate` on a CUDA device, within its roundings; all else is as for `rotate`.
+    """
+    (turned,) = _rotate({"x": x}, cos, sin, pairing, start, positions, (out,), False, (weight,), small(epsilon))
+    return turned
 
 
 def _rotate(

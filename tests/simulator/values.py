@@ -82,10 +82,12 @@ def test_normalisation_then_rotation(pairing, dtype, heavy, seed, sizes, in_plac
     weights = [rounded(1 + normal(seed + i, width) / 4, heavy) for i in (2, 3)]
     tables = normal(seed, 2, 3, pairs).astype(arithmetic(dtype))
     given = [Device(stored(t, dtype)) for t in (q, k)]
+    heavies, words = [Device(stored(w, heavy)) for w in weights], dict(pairing=pairing, start=start, epsilon=1e-5)
+    alone = nc.normalise_and_rotate(given[0], heavies[0], *map(Device, tables), **words)
     results = nc.rotate_query_key(
-        *given, *map(Device, tables), pairing=pairing, start=start, weights=[Device(stored(w, heavy)) for w in weights],
-        epsilon=1e-5, out=given if in_place else (None, None),
-    )  # fmt: skip
+        *given, *map(Device, tables), weights=heavies, out=given if in_place else (None, None), **words
+    )
+    assert (alone.copy_to_host() == (given[0].array if in_place else results[0].copy_to_host())).all()
     unit = float(np.finfo(arithmetic(dtype)).eps) / 2
     last = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(dtype, unit)
     # Squares and their sum, of n terms in any order: (n + 1) units, halved by the root; then a division by n, epsilon,
