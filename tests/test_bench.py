@@ -161,6 +161,7 @@ def test_complex_numbers_turn_neighbours(dtype):
 # --- the command
 
 
+@pytest.mark.in_turn
 def test_every_table_is_complete(small, bench):
     done = bench("--quick", "--rounds", "2")
     assert done.status == 0

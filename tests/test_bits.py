@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.in_turn
 def test_code_for_any_machine_gives_the_bits_of_code_for_this_one(tmp_path):
     """Where this one has instructions for float16 and wide vectors, the other has bit arithmetic and narrow ones."""
     lines = []

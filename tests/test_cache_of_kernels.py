@@ -70,6 +70,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_compiled_again(copy, kind, damage):

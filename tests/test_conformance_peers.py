@@ -40,6 +40,7 @@ def remarks(name, each):
     return {remark.explanation for remark in report(name, each).remarks}
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name, each", list(listed("CHECKS")))
 def test_a_right_one_conforms(name, each):
     found = report(name, each)

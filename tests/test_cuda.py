@@ -24,8 +24,9 @@ installed = pytest.mark.skipif("not hook.installed()", reason="the extra `cuda` 
 
 @installed
 @pytest.mark.parametrize(
-    "chosen", ["simulator/values.py", "simulator/memory.py", "simulator/arguments.py", "test_laws.py"]
-)
+    "chosen", ["simulator/values.py", "simulator/memory.py", "simulator/arguments.py",
+               pytest.param("test_laws.py", marks=pytest.mark.in_turn)]
+)  # fmt: skip
 def test_on_the_simulator(chosen):
     """Numba decides once a process whether CUDA is simulated."""
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
@@ -53,6 +54,7 @@ def forms():
     yield (9, 0), Form("float32", "float32", None, "uint8", False, 1, False, 3, True, True, False, True)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("number", range(27))
 @installed
 def test_the_code_for_a_gpu(number, monkeypatch):

@@ -34,6 +34,7 @@ def paths():
     return {path for _, path in decoding.taken}
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", GENERATES)
 def test_greedy_tokens_are_those_of_the_original(name):
     """Of a batch with padding, and of beams, which choose rows of the cache."""

@@ -212,6 +212,7 @@ def tensors(dtype=torch.float32, requires_grad=False, heavy=None):
     return [t.detach().requires_grad_(requires_grad) for t in (query, key, *weights, cos, sin)]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("needs", [False, True])

@@ -123,6 +123,7 @@ def test_parallel_gives_the_bits_of_serial(pairing, dtype, shape):
     assert np.array_equal(whole, np.concatenate(parts, 1))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pairing", ["half-split", "interleaved"])
 def test_a_result_larger_than_cache_has_the_bits_of_a_small_one(dtype, pairing):
@@ -224,6 +225,7 @@ def test_indexing_stays_in_bounds(tmp_path):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.in_turn
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages as Linux does")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_byte_outside_the_arrays_is_touched(dtype):

@@ -247,6 +247,7 @@ def compiled(backend, dims):
 BACKENDS = [None, pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("g++"), reason="no g++"))]
 
 
+@pytest.mark.in_turn
 @pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
     reason=f"torch {torch.__version__} compiles no DTensor whose length changes, not even x * 2",

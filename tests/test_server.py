@@ -31,6 +31,7 @@ def test_many_threads_rotate_at_once(layer, loops):
     assert ", 0 wrong" in printed and layer in printed
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("way", ["after", "before", "inside", "freeing"])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_children_rotate(layer, way):
@@ -50,6 +51,7 @@ class TestThreads:
         given, started = run(layer, "tests.counted", way).split()
         assert int(given) > 1 and int(started) >= 1
 
+    @pytest.mark.in_turn
     @pytest.mark.parametrize("way", ["numpy_told_by_torch", "told_by_torch", "told_in_another_thread",
                                      "told_by_the_operators", "told_by_numba"])  # fmt: skip
     @pytest.mark.parametrize("layer", LAYERS)
