@@ -1,13 +1,12 @@
 """The command `rope-ref`."""
 
 import argparse
-import contextlib
 import inspect
 import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -16,14 +15,16 @@ from rope_ref.explain import explain, grouped
 from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
 from rope_ref.show import shown
-from rope_ref.usage import Parser
+from rope_ref.usage import Parser, extra
 from rope_ref.variants import CATALOGUE
+
+COMMANDS = "rope_ref.commands"  # the group of entry points by which other packages bring commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    given = parser().parse_args(arguments)
     try:
+        given = parser().parse_args(arguments)
         status = int(given.run(given))
         sys.stdout.flush()
         return status
@@ -46,7 +47,7 @@ def said(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     top = Parser(prog="rope-ref", description="Rotary position embedding: what a model computes, and what is right.")
     top.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -55,9 +56,9 @@ def parser() -> argparse.ArgumentParser:
     add_show(commands.add_parser("show", help="the code of the specification that computes a variant"))
     add_check(commands.add_parser("check", help="whether an implementation is right, and what is wrong with it"))
     add_vectors(commands.add_parser("vectors", help="inputs, right answers and bounds in files, for any language"))
-    add_generate(commands.add_parser("generate", help="a transformers model's speed before and after it is patched"))
-    add_bench(commands.add_parser("bench", help="speed of the kernels, against memory and other implementations"))
     add_completion(commands.add_parser("completion", help="a script that completes this command in a shell"))
+    for point in sorted(metadata.entry_points(group=COMMANDS)):
+        commands.add_parser(point.name, help=f"of {point.module.partition('.')[0]}", brings=point)
     return top
 
 
@@ -97,37 +98,9 @@ def add_vectors(one: argparse.ArgumentParser) -> None:
     one.set_defaults(run=run_vectors)
 
 
-def add_bench(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--quick", action="store_true", help="fewer rows and rounds")
-    one.add_argument("--rounds", type=int, metavar="N",
-                     help="runs of every call; by default at most 50, and fewer of long ones")  # fmt: skip
-    one.add_argument("--only", action="append", default=[], metavar="TABLE", help="a table alone; may be repeated: "
-                     "size, shape, tables, decode, calls, training, together, norm, peers, hand, threads, "
-                     "alternating, growth, start")  # fmt: skip
-    one.add_argument("--json", metavar="FILE", default="rope-ref-bench.json", help="default: %(default)s")
-    one.add_argument("--png", metavar="FILE", default="rope-ref-bench.png",
-                     help="bandwidth by size, where matplotlib is installed (default: %(default)s)")  # fmt: skip
-    one.set_defaults(run=run_bench)
-
-
 def add_completion(one: argparse.ArgumentParser) -> None:
     one.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete")
     one.set_defaults(run=run_completion)
-
-
-def add_generate(one: argparse.ArgumentParser) -> None:
-    one.add_argument("folder", nargs="?", metavar="DIR", help="where a model was saved; by default a small one")
-    one.add_argument("--prompt", help="text to go on from (needs the folder's tokenizer)")
-    one.add_argument("--tokens", type=int, default=64, metavar="N", help="how many to generate (default: %(default)s)")
-    one.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
-                     help="default: %(default)s")  # fmt: skip
-    one.add_argument("--context", type=int, action="append", metavar="N",
-                     help="random tokens to go on from; may be repeated (default: 32)")  # fmt: skip
-    one.add_argument("--window", type=int, metavar="N", help="generate without end: keep the N latest tokens")
-    one.add_argument("--sinks", type=int, default=4, metavar="N",
-                     help="and the N first ones (default: %(default)s)")  # fmt: skip
-    one.add_argument("-v", "--verbose", action="store_true", help="say how each kind of attention was computed")
-    one.set_defaults(run=run_generate)
 
 
 def add_check(one: argparse.ArgumentParser) -> None:
@@ -199,30 +172,8 @@ def run_vectors(given: argparse.Namespace) -> int:
     return 0
 
 
-def run_generate(given: argparse.Namespace) -> int:
-    with extra("models"):
-        from torch_bridge.generate import run
-    return run(given)
-
-
-def run_bench(given: argparse.Namespace) -> int:
-    with extra("bench"):
-        from torch_bridge.bench.command import run
-    return run(given)
-
-
 def run_completion(given: argparse.Namespace) -> int:
     with extra("completion"):
         from rope_ref.completion import script
     print(script(given.shell, parser()))
     return 0
-
-
-@contextlib.contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Imports that need an extra of the package. Raises ImportError that says how to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        raise ImportError(f"{missing} is not installed; pip install 'rope-ref[{name}]'") from error

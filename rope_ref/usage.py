@@ -1,8 +1,11 @@
 """Usage as every command has it: examples and exit status below its options, and what is wrong in one line."""
 
 import argparse
+import contextlib
 import difflib
 import re
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from typing import Any, NoReturn
 
 STATUS = """
@@ -17,8 +20,6 @@ EXAMPLES = {
   rope-ref check my.model:apply_rope --variant llama3 --head-dim 128 --set factor=8.0
                                                 what is wrong with an implementation
   rope-ref vectors golden                       right answers in files, for tests in any language
-  rope-ref generate path/to/model               its tokens per second, before and after it is patched
-  rope-ref bench --quick                        speed of the kernels on this machine
 
 rope-ref COMMAND --help has examples of each.
 """,
@@ -55,20 +56,6 @@ called with no arguments. Modules are looked for in the current folder first.
   rope-ref vectors golden
   rope-ref vectors tests/data/rope
 """,
-    "rope-ref generate": """
-  rope-ref generate                             a small model with random weights
-  rope-ref generate path/to/model --dtype bfloat16
-  rope-ref generate path/to/model --prompt 'Once upon a time' --tokens 200
-""",
-    "rope-ref bench": """
-  rope-ref bench                                all tables, in some minutes
-  rope-ref bench --quick                        fewer rows and rounds, in less than one
-  rope-ref bench --only decode --only peers     two of them
-  rope-ref bench --rounds 50 --json mine.json --png mine.png
-
-Ratios of calls that are taken in turn, each with its spread and the number of runs. Every result is compared with
-torch's own operations before it is timed; other implementations are compared where they are installed.
-""",
     "rope-ref completion": """
   eval "$(rope-ref completion bash)"            in ~/.bashrc
   eval "$(rope-ref completion zsh)"             in ~/.zshrc, after compinit
@@ -78,16 +65,46 @@ torch's own operations before it is timed; other implementations are compared wh
 
 
 class Parser(argparse.ArgumentParser):
-    """Keeps the lines of its examples, takes no shortened options, and says in one line what is wrong."""
+    """Keeps the lines of its examples, takes no shortened options, and says in one line what is wrong.
 
-    def __init__(self, **words: Any) -> None:
+    brings   the function of another package that gives a command its arguments: called once they are asked for, so
+             that nothing is imported before
+    """
+
+    def __init__(self, brings: EntryPoint | None = None, **words: Any) -> None:
         usual: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**usual | words)
+        self.brings = brings
         if self.prog in EXAMPLES:
-            self.epilog = f"examples:{EXAMPLES[self.prog]}{STATUS}"
+            self.show(EXAMPLES[self.prog])
+
+    def show(self, examples: str) -> None:
+        """Print these behind the options."""
+        self.epilog = f"examples:{examples}{STATUS}"
+
+    def load(self) -> None:
+        """Take the arguments that another package brings. Raises ImportError that names the extra it needs."""
+        brings, self.brings = self.brings, None
+        if brings is not None:
+            with extra(*brings.extras):
+                brings.load()(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.load()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1) if wrong else []
         message += f"; perhaps {near[0]}" if near else ""
         self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports that need an extra of the package. Raises ImportError that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        raise ImportError(f"{missing} is not installed; pip install 'rope-ref[{name}]'") from error

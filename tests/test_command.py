@@ -14,11 +14,11 @@ import pytest
 from rope_ref import cli
 from rope_ref.cli import main, parser
 from rope_ref.conformance.command import specification
-from rope_ref.usage import EXAMPLES, STATUS
+from rope_ref.usage import STATUS
 from rope_ref.variants import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [name for name in EXAMPLES if name != "rope-ref"]
+COMMANDS = ["explain", "diff", "show", "check", "vectors", "completion", "bench", "generate"]
 PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md"),
          *(ROOT / "examples").glob("*.py"), *ROOT.glob("[a-z]*/*.py")})  # fmt: skip
 
@@ -38,18 +38,28 @@ def ended(arguments):
         return stop.code
 
 
-def test_every_command_has_examples():
-    (commands,) = (action.choices for action in parser()._actions if action.dest == "==SUPPRESS==" and action.choices)
-    assert [f"rope-ref {name}" for name in commands] == COMMANDS
-    for one in (parser(), *commands.values()):
-        said = one.format_help()
-        assert STATUS in said and len(lines(said)) >= 2 and max(map(len, EXAMPLES[one.prog].splitlines())) <= 120
+def help_of(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", [line for text in EXAMPLES.values() for line in lines(text)])
-def test_examples_of_the_help_are_usage(line):
-    if "COMMAND" not in line:
-        assert callable(parser().parse_args(shlex.split(line)[1:]).run)
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
+def test_every_command_has_examples_that_are_usage(command, capsys):
+    said = help_of(command, capsys)
+    examples = said[said.index("examples:") :]
+    assert STATUS in said and len(lines(examples)) >= 2 and max(map(len, examples.splitlines())) <= 120
+    for line in lines(examples):
+        if "COMMAND" not in line:
+            assert callable(parser().parse_args(shlex.split(line)[1:]).run)
+
+
+def test_all_commands_are_listed_and_none_is_loaded_before_it_is_asked_for(capsys):
+    listed = re.findall(r"^    ([a-z]+)\b", help_of([], capsys), re.MULTILINE)
+    assert listed == COMMANDS
+    code = "import sys; from rope_ref import cli; cli.main(['show', 'yarn']); print({'torch', 'rich'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("\nset()\n")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -151,7 +161,7 @@ def script(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("", {name.split()[1] for name in COMMANDS}),
+        ("", set(COMMANDS)),
         ("ex", {"explain"}),
         ("show ya", {"yarn"}),
         ("show ", set(CATALOGUE)),
@@ -185,8 +195,13 @@ def test_other_shells_read_their_script(script, shell, tmp_path):
         subprocess.run([shell, "-n", tmp_path / "script"], check=True)
 
 
-def test_completion_without_shtab_says_what_to_install():
-    code = "import sys; sys.modules['shtab'] = None\nfrom rope_ref.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "completion", "bash"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("module", "command", "extra"),
+    [("shtab", "completion bash", "completion"), ("transformers", "generate --help", "models"),
+     ("rich", "bench --help", "bench")],
+)  # fmt: skip
+def test_what_is_to_be_installed_is_said(module, command, extra):
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom rope_ref.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *command.split()], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "rope-ref: shtab is not installed; pip install 'rope-ref[completion]'\n"
+    assert done.stderr == f"rope-ref: {module} is not installed; pip install 'rope-ref[{extra}]'\n"

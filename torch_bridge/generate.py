@@ -17,12 +17,20 @@ import torch
 import transformers
 from torch import Tensor
 
+from rope_ref.usage import Parser
 from torch_bridge import decoding
 from torch_bridge.cache import RotaryCache
 from torch_bridge.patch import patch
 
 AT_ONCE = 512  # tokens of the context
 BAR = 40  # characters of the longest bar
+
+
+EXAMPLES = """
+  rope-ref generate                             a small model with random weights
+  rope-ref generate path/to/model --dtype bfloat16
+  rope-ref generate path/to/model --prompt 'Once upon a time' --tokens 200
+"""
 
 
 class Run(NamedTuple):
@@ -35,6 +43,23 @@ class Run(NamedTuple):
     def speed(self) -> float:
         """Tokens per second."""
         return self.tokens.numel() / self.seconds
+
+
+def add(one: Parser) -> None:
+    """The arguments of `rope-ref generate`."""
+    one.show(EXAMPLES)
+    one.add_argument("folder", nargs="?", metavar="DIR", help="where a model was saved; by default a small one")
+    one.add_argument("--prompt", help="text to go on from (needs the folder's tokenizer)")
+    one.add_argument("--tokens", type=int, default=64, metavar="N", help="how many to generate (default: %(default)s)")
+    one.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
+                     help="default: %(default)s")  # fmt: skip
+    one.add_argument("--context", type=int, action="append", metavar="N",
+                     help="random tokens to go on from; may be repeated (default: 32)")  # fmt: skip
+    one.add_argument("--window", type=int, metavar="N", help="generate without end: keep the N latest tokens")
+    one.add_argument("--sinks", type=int, default=4, metavar="N",
+                     help="and the N first ones (default: %(default)s)")  # fmt: skip
+    one.add_argument("-v", "--verbose", action="store_true", help="say how each kind of attention was computed")
+    one.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:

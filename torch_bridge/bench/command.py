@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rope_ref.usage import Parser
 from torch_bridge.bench import (
     against,
     calls,
@@ -43,7 +44,30 @@ SECTIONS: dict[str, Callable[[bool], Section]] = {  # a table is a function, tol
     "start": start.start,
 }
 WIDTH = 170  # where the output is no terminal
+EXAMPLES = """
+  rope-ref bench                                all tables, in some minutes
+  rope-ref bench --quick                        fewer rows and rounds, in less than one
+  rope-ref bench --only decode --only peers     two of them
+  rope-ref bench --rounds 50 --json mine.json --png mine.png
+
+Ratios of calls that are taken in turn, each with its spread and the number of runs. Every result is compared with
+torch's own operations before it is timed; other implementations are compared where they are installed.
+"""
 Measured = dict[str, tuple[Section, Sequence[Row]]]
+
+
+def add(one: Parser) -> None:
+    """The arguments of `rope-ref bench`."""
+    one.show(EXAMPLES)
+    one.add_argument("--quick", action="store_true", help="fewer rows and rounds")
+    one.add_argument("--rounds", type=int, metavar="N",
+                     help="runs of every call; by default at most 50, and fewer of long ones")  # fmt: skip
+    one.add_argument("--only", action="append", default=[], metavar="TABLE",
+                     help=f"a table alone; may be repeated: {', '.join(SECTIONS)}")  # fmt: skip
+    one.add_argument("--json", metavar="FILE", default="rope-ref-bench.json", help="default: %(default)s")
+    one.add_argument("--png", metavar="FILE", default="rope-ref-bench.png",
+                     help="bandwidth by size, where matplotlib is installed (default: %(default)s)")  # fmt: skip
+    one.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
