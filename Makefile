@@ -11,9 +11,15 @@ help: ## print the targets
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
+.venv/demo: pyproject.toml constraints.txt
+	@echo "installing what the demo needs into .venv, pinned by constraints.txt: 1.1 GB with torch's CPU build"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
 install: .venv/installed ## make .venv with pinned versions
 
-demo: .venv/installed ## rotate a Llama's queries and keys in six ways: errors and times
+demo: $(if $(wildcard .venv/installed),.venv/installed,.venv/demo) ## rotate a Llama's queries and keys in six ways: errors and times
 	@$(BIN)/python -m benchmarks.demo
 
 test: .venv/installed ## run the tests and every example of the docs in two processes; EVERY=1: long ones too

@@ -8,5 +8,12 @@ from typing import Any
 
 def pytest_generate_tests(metafunc: Any) -> None:
     conformance = getattr(metafunc.function, "rope_ref_conformance", None)
-    if conformance is not None:
-        metafunc.parametrize("rope_ref_property", conformance.names(metafunc.definition.path.parent))
+    if conformance is None:
+        return
+    try:
+        names = conformance.names(metafunc.definition.path.parent)
+    except (OSError, ValueError, TypeError) as error:
+        from pytest import Collector
+
+        raise Collector.CollectError(f"{metafunc.function.__name__} cannot be checked: {error}") from error
+    metafunc.parametrize("rope_ref_property", names)

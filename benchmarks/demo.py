@@ -60,7 +60,7 @@ def main(path: str = "README.md") -> None:
             results = call()
             errors[name] = max(np.abs(r.double().numpy() - e).max() for r, e in zip(results, exact, strict=True))
             say(f"{name}: first call {duration(time.perf_counter() - begin)}")
-        table(dtype, errors, medians(calls, rounds=7), len(text))
+        table(dtype, errors, medians(calls, rounds=7), len(text), max(float(t.abs().max()) for t in rounded))
 
 
 def catch(model: LlamaModel, ids: Tensor) -> tuple[Heads, Any]:
@@ -140,13 +140,15 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def table(dtype: torch.dtype, errors: dict[str, Any], times: dict[str, float], seq: int) -> None:
+def table(dtype: torch.dtype, errors: dict[str, Any], times: dict[str, float], seq: int, largest: float) -> None:
     print(f"\n{str(dtype).removeprefix('torch.')}, {seq} positions, queries and keys of all layers")
     print(f"{'':30} {'largest error':>14} {'time':>10} {'against numba_kernels':>22}")
     for name in WAYS:
         ratio = times[name] / times["numba_kernels"]
         print(f"{name:30} {errors[name]:14.2g} {duration(times[name]):>10} {ratio:21.1f}x")
-    print(flush=True)
+    near = largest * torch.finfo(dtype).eps / 2
+    print(f"Queries and keys reach {largest:.2g}. Rounding a right result to this dtype may cost {near:.1g};")
+    print(f"an error near {largest:.2g} means wrong angles. More than 1.0x is slower than our kernels.\n", flush=True)
 
 
 if __name__ == "__main__":

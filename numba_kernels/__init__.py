@@ -16,7 +16,18 @@ Read in this order:
 On CUDA devices the same is done by ``cuda``, a package that is loaded when it is asked for.
 """
 
+from typing import Any
+
 from numba_kernels.decoding import attend, rotate_append_attend
 from numba_kernels.layout import normalise_and_rotate, rotate
 
 __all__ = ["attend", "normalise_and_rotate", "rotate", "rotate_append_attend"]
+
+
+def __getattr__(name: str) -> Any:
+    """`cuda`, which needs its extra."""
+    if name != "cuda":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module("numba_kernels.cuda")

@@ -116,14 +116,15 @@ def language_model(settings: Settings) -> tuple[Settings, Family]:
         )
     family = FAMILIES[name]
     if family.text is not None:
-        inner = settings.get("text_config")
+        inner = settings.get(family.within)
         if inner is None and family.flat:
             return language_model(settings | {"model_type": family.text})
         if not isinstance(inner, Mapping):
-            raise ValueError(f"text_config is {inner!r}; expected a dict")
+            raise ValueError(f"{family.within} is {inner!r}; expected a dict")
         for key, value in settings.items():
             if ABOUT_ROTATION.search(key) and value is not None and inner.get(key) != value:
-                raise ValueError(f"{key} is {value!r} beside text_config, {inner.get(key)!r} in it; expected one value")
+                here = f"{key} is {value!r} beside {family.within}, {inner.get(key)!r} in it"
+                raise ValueError(f"{here}; expected one value")
         return language_model({"model_type": family.text} | dict(inner))
     settings = dict(family.defaults) | settings
     for alias, key in family.aliases.items():
@@ -141,6 +142,7 @@ def check_names(settings: Settings, family: Family) -> None:
     known |= set() if family.fixed or family.silent else {"rope_theta", "rope_scaling", "partial_rotary_factor"}
     known |= {"rope_local_base_freq"} if family.local is not None and not family.silent else set()
     known |= {"no_rope_layers", "no_rope_layer_interval"} if family.still == "no_rope_layers" else set()
+    known |= {"rotary_dim"} if family.narrowed else set()
     known |= {"alibi"} if settings["model_type"] == "falcon" else set()
     for key, value in settings.items():
         absent = value is None or value is False  # as `use_mrope: false`
@@ -152,7 +154,7 @@ def check_names(settings: Settings, family: Family) -> None:
 
 def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
     """What each layer is called; "still" if it does not rotate."""
-    if settings.get("alibi"):
+    if settings.get("alibi") or family.rotates not in (None, settings.get("position_embedding_type")):
         return ["still"] * layers
     if family.still == "no_rope_layers":
         every = number(settings, "no_rope_layer_interval", 4, whole=True)
@@ -179,7 +181,7 @@ def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
         kinds = [kind if kind == "sliding_attention" and windowed else "still" for kind in kinds]
     if family.still == "full_attention beside sliding" and windowed:
         kinds = [kind if kind == "sliding_attention" else "still" for kind in kinds]
-    return ["still" if kind == "linear_attention" else kind for kind in kinds]
+    return ["still" if kind in ("linear_attention", "conv") else kind for kind in kinds]
 
 
 def head_dims(settings: Settings, family: Family, kinds: list[str]) -> list[int]:

@@ -27,14 +27,18 @@ class Family:
     latent      multi-head latent attention: qk_nope_head_dim channels, then qk_rope_head_dim that rotate
     sections    M-RoPE: the default mrope_section
     in_turn     M-RoPE: the axes take turns
+    narrowed    the config may say rotary_dim, channels that rotate
+    rotates     what position_embedding_type is where layers rotate
+    aside       rope parameters that concern something else
     still       the layers that do not rotate: "no_rope_layers", where that key has a zero; "cross_attention_layers",
                 those of that key; "full_attention", those layers; "full_attention beside sliding", those layers if
                 the model has a sliding window
-    other       the layers beside those of full attention; "linear_attention" has no rotation at all
+    other       the layers beside those of full attention; "linear_attention" and "conv" have no rotation
     full_every  where layer_types is missing: layer i has full attention if (i + 1) % n == 0 ...
     full_first  ... or if i % n == 0
     full_last   the last layer has full attention, whatever layer_types says
     text        the model_type assumed for text_config, which holds the language model
+    within      the key that holds it, where that has another name
     flat        older configs have no text_config and all its keys at the top
     types       rope types that the family knows, by its own names for them
     mscales     LongRoPE's magnitude is given by short_mscale and long_mscale
@@ -55,12 +59,16 @@ class Family:
     latent: bool = False
     sections: tuple[int, ...] = ()
     in_turn: bool = False
+    narrowed: bool = False
+    rotates: str | None = None
+    aside: tuple[str, ...] = ()
     still: str | None = None
     other: str = "sliding_attention"
     full_every: int | None = None
     full_first: int | None = None
     full_last: bool = False
     text: str | None = None
+    within: str = "text_config"
     flat: bool = False
     types: Mapping[str, str] = field(default_factory=lambda: {t: t for t in TYPES})
     mscales: bool = False
@@ -80,75 +88,69 @@ HEAD_128 = {"head_dim": 128}
 HEAD_256 = {"head_dim": 256}
 GEMMA_3 = {"head_dim": 256, "num_attention_heads": 8, "max_position_embeddings": 131072}
 GEMMA_4 = {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25}, "sliding_attention": {}}
+MISTRAL_4 = ("llama_4_scaling_beta", "max_position_embeddings")  # of the scale of queries, which is no rotation
 LATENT = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64}
+LATENT_192 = {"qk_nope_head_dim": 192, "qk_rope_head_dim": 64}
+
+# nothing is special, but for the width of a head where the config is silent
+PLAIN = ("arcee", "aria_text", "chameleon", "deepseek_ocr2_text", "diffllama", "doge", "dots1", "esmc", "eurobert",
+    "falcon_h1", "gradium_phonon_tts", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe",
+    "granitemoeshared", "hunyuan_v1_dense", "hunyuan_v1_moe", "hyperclovax", "idefics", "jais2",
+    "kyutai_speech_to_text", "lasr_encoder", "llama", "mimi", "ministral", "mistral", "moshi", "olmo", "olmo2",
+    "olmoe", "pocket_tts", "qwen2", "qwen2_moe", "qwen3_moe", "starcoder2", "unlimited_ocr_text",
+    "voxtral_realtime_text")  # fmt: skip
+PLAIN_128 = ("hrm_text", "qwen3", "seed_oss")
+PLAIN_256 = ("gemma", "gemma2", "vaultgemma")
 
 # the model_type of a text_config that names none: the wrappers with that default
 WRAPPERS = {
-    "llama": ("idefics3", "llava", "llava_next", "llava_next_video", "perception_lm", "smolvlm", "video_llava",
-              "vipllava", "voxtral"),
+    "llama": ("glmasr", "idefics3", "llava", "llava_next", "llava_next_video", "perception_lm", "smolvlm",
+              "video_llava", "vipllava", "voxtral"),
     "mistral": ("mistral3",),
     "qwen3": ("lighton_ocr",),
-    "qwen2": ("got_ocr2", "internvl", "llava_onevision", "ovis2", "qwen2_audio"),
+    "qwen2": ("got_ocr2", "internvl", "llava_onevision", "ovis2", "qwen2_audio", "video_llama_3"),
     "granite": ("granite_speech",),
+    "granite4_vision_text": ("granite4_vision",),
     "gemma": ("paligemma",),
     "cohere2": ("aya_vision", "cohere2_vision"),
     "persimmon": ("fuyu",),
     "aria_text": ("aria",),
+    "exaone4": ("exaone4_5",),
+    "deepseek_v3": ("kimi_k25",),
+    "emu3_text_model": ("emu3",),
+    "voxtral_realtime_text": ("voxtral_realtime",),
     "mllama_text_model": ("mllama",),
 }  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
     # half-split, whole head, one base for all layers
-    "llama": Family(),
-    "mistral": Family(),
-    "ministral": Family(),
+    **{name: Family() for name in PLAIN},
+    **{name: Family(defaults=HEAD_128) for name in PLAIN_128},
+    **{name: Family(defaults=HEAD_256) for name in PLAIN_256},
+    "emu3_text_model": Family(theta=1e6),
+    "solar_open": Family(theta=1e6, defaults=HEAD_128),
+    "muse_glimmer_assistant": Family(theta=5e5, defaults=HEAD_128),
+    "minimax_m2": Family(theta=5e6, partial=1.0, narrowed=True, defaults=HEAD_128),
+    "ministral3": Family(theta=1e6, aside=MISTRAL_4, explicit=True, defaults=HEAD_128),
+    "esm": Family(rotates="rotary"),
+    "apertus1p5_text": Family(theta=1.2e7, explicit=True),
+    "apertus1p5": Family(text="apertus1p5_text"),
     "mixtral": Family(theta=1e6),
-    "qwen2": Family(),
-    "qwen2_moe": Family(),
-    "qwen3": Family(defaults=HEAD_128),
-    "qwen3_moe": Family(),
-    "gemma": Family(defaults=HEAD_256),
-    "gemma2": Family(defaults=HEAD_256),
-    "granite": Family(),
-    "granitemoe": Family(),
-    "granitemoeshared": Family(),
-    "olmo": Family(),
-    "olmo2": Family(),
-    "olmoe": Family(),
     "flex_olmo": Family(theta=5e5),
-    "starcoder2": Family(),
-    "arcee": Family(),
     "apertus": Family(theta=1.2e7, explicit=True),
-    "seed_oss": Family(defaults=HEAD_128),
-    "dots1": Family(),
     "bitnet": Family(theta=5e5),
-    "diffllama": Family(),
     "cwm": Family(theta=1e6, explicit=True, defaults=HEAD_128),
     "gpt_oss": Family(theta=150000.0, explicit=True, defaults={"head_dim": 64}),
-    "aria_text": Family(),
-    "chameleon": Family(),
     "csm": Family(theta=5e5),
-    "deepseek_ocr2_text": Family(),
-    "doge": Family(),
-    "esmc": Family(),
-    "eurobert": Family(),
-    "falcon_h1": Family(),
-    "granite_docling_text": Family(),
     "gte": Family(theta=160000.0),
-    "hrm_text": Family(defaults=HEAD_128),
     "hy_v3": Family(theta=11158840.0, defaults=HEAD_128),
-    "hyperclovax": Family(),
-    "jais2": Family(),
     "jina_embeddings_v3": Family(theta=20000.0),
-    "lasr_encoder": Family(),
-    "mimi": Family(),
-    "mllama_text_model": Family(theta=5e5, still="cross_attention_layers"),
+    "mllama_text_model": Family(
+        theta=5e5, still="cross_attention_layers", defaults={"cross_attention_layers": (3, 8, 13, 18, 23, 28, 33, 38)}
+    ),  # fmt: skip
     "neucodec": Family(defaults={"head_dim": 64}),
     "nomic_bert": Family(theta=1000.0),
-    "pocket_tts": Family(),
     "timesfm2_5": Family(defaults={"head_dim": 80}),
-    "unlimited_ocr_text": Family(),
-    "vaultgemma": Family(defaults=HEAD_256),
     "xcodec2": Family(defaults={"head_dim": 64}),
     # the first part of the head
     "phi": Family(partial=0.5),
@@ -170,7 +172,16 @@ FAMILIES: dict[str, Family] = {
     "helium": Family("interleaved", theta=1e5, defaults=HEAD_128),
     "ernie4_5": Family("interleaved", theta=5e5, defaults=HEAD_128),
     "ernie4_5_moe": Family("interleaved", theta=5e5),
+    "openai_privacy_filter": Family("interleaved", theta=150000.0, explicit=True, defaults={"head_dim": 64}),
     # multi-head latent attention
+    "deepseek_v32": Family("interleaved", latent=True, defaults=LATENT),
+    "glm_moe_dsa": Family("interleaved", latent=True, defaults=LATENT_192),
+    "minicpm3": Family(latent=True, defaults={"qk_nope_head_dim": 64, "qk_rope_head_dim": 32}),
+    "mistral4": Family("interleaved", latent=True, partial=1.0, aside=MISTRAL_4, explicit=True,
+                       defaults=LATENT | {"rope_interleave": True, "qk_nope_head_dim": 64}),
+    **{name: Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True})
+       for name in ("axk1", "youtu")},
+    "glm4_moe_lite": Family("interleaved", latent=True, defaults=LATENT_192 | {"rope_interleave": True}),
     "deepseek_v2": Family("interleaved", latent=True, defaults=LATENT),
     "deepseek_v3": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),
     "kimi_k2": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),  # by the same code
@@ -181,15 +192,31 @@ FAMILIES: dict[str, Family] = {
     "llama4": Family(text="llama4_text"),
     "qwen3_next": Family(partial=0.25, other="linear_attention", full_every=4, defaults=HEAD_256),
     "exaone4": Family(still="full_attention beside sliding", full_every=4),
+    "exaone_moe": Family(still="full_attention beside sliding", full_every=4),
+    "kolibri1": Family(still="full_attention beside sliding", defaults=HEAD_128),
+    "afmoe": Family(still="full_attention", defaults=HEAD_128),
+    "flint": Family(still="full_attention", defaults=HEAD_128),
+    "lfm2": Family(theta=1e6, other="conv"),
+    "lfm2_moe": Family(theta=1e6, other="conv"),
+    "minimax": Family(theta=1e6, other="linear_attention"),
+    "granitemoehybrid": Family(other="linear_attention", rotates="rope"),
     # layer types with parameters of their own
+    **{name: Family(by_type=True, explicit=True, partial=1.0, defaults=HEAD_128)
+       for name in ("laguna", "mellum")},
+    "mimo_v2_flash": Family(by_type=True, explicit=True, partial=1.0, defaults={"head_dim": 192}),
+    "t5gemma2_text": Family(by_type=True, explicit=True, defaults=HEAD_256),
+    "ultrabert": Family(by_type=True, explicit=True),
     "gemma3_text": Family(theta=1e6, by_type=True, local=1e4, full_every=6, defaults=GEMMA_3),
     "gemma3": Family(text="gemma3_text"),
     "gemma3n_text": Family(theta=1e6, by_type=True, local=1e4, full_every=5, defaults=HEAD_256),
     "gemma3n": Family(text="gemma3n_text"),
-    "gemma4_text": Family(
+    **{name: Family(
         theta=1e6, by_type=True, local=1e4, silent=GEMMA_4, full_every=6, full_last=True,
         defaults={"head_dim": 256, "global_head_dim": 512},
-    ),  # fmt: skip
+    ) for name in ("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text", "embedding_gemma2_text")},
+    "diffusion_gemma": Family(text="diffusion_gemma_text"),
+    "embedding_gemma2": Family(text="embedding_gemma2_text"),
+    "gemma4_unified": Family(text="gemma4_unified_text"),
     "gemma4": Family(text="gemma4_text"),
     "olmo3": Family(theta=5e5, by_type=True, full_every=4),
     "modernbert": Family(theta=160000.0, by_type=True, local=1e4, scaled=BOTH, full_first=3, aliases=BERT_KEYS),
@@ -215,6 +242,22 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5_moe": Family(text="qwen3_5_moe_text"),
     "glm4v_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
     "glm4v": Family(text="glm4v_text"),
+    "paddleocr_vl_text": Family(theta=5e5, sections=(16, 24, 24), types=MROPE_TYPES, defaults=HEAD_128),
+    "paddleocr_vl": Family(text="paddleocr_vl_text", flat=True),
+    "glm_ocr_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
+    "glm_ocr": Family(text="glm_ocr_text"),
+    "glm4v_moe_text": Family(partial=0.5, sections=(8, 12, 12), types=MROPE_TYPES),
+    "glm4v_moe": Family(text="glm4v_moe_text"),
+    "cosmos3_edge_text": Family(
+        explicit=True, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True, defaults=HEAD_128
+    ),
+    "cosmos3_edge": Family(text="cosmos3_edge_text"),
+    "qwen2_5_omni_text": Family(theta=1e6, sections=(16, 24, 24), types=MROPE_TYPES),
+    "qwen2_5_omni_thinker": Family(text="qwen2_5_omni_text"),
+    "qwen2_5_omni": Family(text="qwen2_5_omni_thinker", within="thinker_config"),
+    "qwen3_omni_moe_text": Family(theta=1e6, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True),
+    "qwen3_omni_moe_thinker": Family(text="qwen3_omni_moe_text"),
+    "qwen3_omni_moe": Family(text="qwen3_omni_moe_thinker", within="thinker_config"),
     # a language model within another
     **{name: Family(text=text) for text, names in WRAPPERS.items() for name in names},
     # a choice between rotation and ALiBi

@@ -113,7 +113,7 @@ def arguments(settings: Settings, family: Family, given: Settings, name: str, le
         given = given | {ORIGINAL: agreed(ORIGINAL, settings.get(ORIGINAL), given.get(ORIGINAL))}
     allowed = needed | optional | COMMON | (MROPE if family.sections else set())
     for key, value in given.items():
-        unread = value is False or key == "finetuned" or (name == "default" and key == ORIGINAL)
+        unread = value is False or key == "finetuned" or key in family.aside or (name == "default" and key == ORIGINAL)
         if key not in allowed and not unread:
             names = ", ".join(sorted(allowed))
             raise ValueError(f"{key} is {value!r} in parameters of type {name!r}, which have {names}")
@@ -148,10 +148,15 @@ def turned(settings: Settings, family: Family, given: Settings, name: str, head_
         raise ValueError(f"partial_rotary_factor is {part!r}; expected {most} for this model_type")
     if part != 1 and name != "proportional":
         fields["rotary_dim"] = int(head_dim * part)
+    if family.narrowed and settings.get("rotary_dim") is not None:
+        width = number(settings, "rotary_dim", whole=True)
+        fields["rotary_dim"] = agreed("rotary_dim", width, fields.get("rotary_dim"))
     if family.fixed:
         fields["rotary_dim"] = number(settings, "rotary_dim", whole=True)
     if family.latent:
-        fields["rotary_dim"] = number(settings, "qk_rope_head_dim", whole=True)
+        width = number(settings, "qk_rope_head_dim", whole=True)
+        shared = None if family.partial is None else int(head_dim * part)  # of the whole head
+        fields["rotary_dim"] = agreed("qk_rope_head_dim", width, shared)
         fields["start"] = head_dim - fields["rotary_dim"]
     return fields
 

@@ -12,10 +12,14 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from rope_ref import frequencies, video, vision
+from rope_ref import frequencies
 from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos, longrope_attention, yarn_attention
 from rope_ref.rope import Rope, angle_dtype, variant
+from rope_ref.video import cogvideox, flux, golden, hunyuan_video, v_jepa_2, wan
+from rope_ref.vision import dinov3, eva02, mixed, pixtral, sam2
+from rope_ref.vision import llama4 as llama4_vision
+from rope_ref.vision import qwen2_vl as qwen2_vl_vision
 
 
 @variant
@@ -240,18 +244,18 @@ CATALOGUE: dict[str, Callable[..., Rope]] = {
     "custom": custom,
     "xpos": xpos,
     "axial": axial,
-    "eva02": vision.eva02,
-    "pixtral": vision.pixtral,
-    "qwen2_vl_vision": vision.qwen2_vl,
-    "dinov3": vision.dinov3,
-    "sam2": vision.sam2,
-    "llama4_vision": vision.llama4,
-    "mixed": vision.mixed,
-    "wan": video.wan,
-    "hunyuan_video": video.hunyuan_video,
-    "cogvideox": video.cogvideox,
-    "flux": video.flux,
-    "v_jepa_2": video.v_jepa_2,
-    "golden": video.golden,
+    "eva02": eva02,
+    "pixtral": pixtral,
+    "qwen2_vl_vision": qwen2_vl_vision,
+    "dinov3": dinov3,
+    "sam2": sam2,
+    "llama4_vision": llama4_vision,
+    "mixed": mixed,
+    "wan": wan,
+    "hunyuan_video": hunyuan_video,
+    "cogvideox": cogvideox,
+    "flux": flux,
+    "v_jepa_2": v_jepa_2,
+    "golden": golden,
     "decoupled": decoupled,
 }

@@ -210,6 +210,7 @@ def test_what_is_declared_is_checked(ran):
     assert ran("single", "--dtype", "float32", "--dtype", "float64")[0] == 1
 
 
+@pytest.mark.in_turn
 def test_a_variant_of_every_length(ran):
     variant = ["--variant", "dynamic_ntk", "--head-dim", "8", "--set", "factor=2.0"]
     variant += ["--set", "max_position_embeddings=16"]

@@ -49,6 +49,7 @@ def test_a_right_one_conforms(name, each):
     assert sum(outcome.verdict == "passed" for outcome in found.outcomes) >= 8
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name, each", list(listed("FAULTS")))
 def test_a_fault_is_found_and_named(name, each):
     found = report(name, each, "FAULTS")

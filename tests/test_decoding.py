@@ -46,6 +46,7 @@ def test_greedy_tokens_are_those_of_the_original(name):
     assert paths() == (set() if name in OWN else {"attend", "more than 16 new tokens"})
 
 
+@pytest.mark.in_turn
 def test_long_greedy_generation_is_that_of_the_original():
     model = build("llama", max_position_embeddings=4096)
     ids = torch.randint(3, 90, (1, 1500))

@@ -146,6 +146,7 @@ def test_the_picture_is_what_its_script_draws():
     assert len(hands) == 4 * len(opening.WORDS) + 4
 
 
+@pytest.mark.in_turn
 def test_the_site_is_built_and_whole(site):
     assert not links.broken(site)
     for name in rr.CATALOGUE:

@@ -1,10 +1,15 @@
 """What is read beyond the families themselves, which `test_transformers_oracle` compares with their own code."""
 
+import re
+from pathlib import Path
+
 import pytest
+import transformers
 
 import rope_ref as rr
 from rope_ref.families import FAMILIES, WRAPPERS
 from tests.transformers_oracle import CONFIG_MAPPING
+from tests.unread import REASONS
 
 
 @pytest.mark.parametrize("text, name", [(text, name) for text, names in WRAPPERS.items() for name in names])
@@ -57,3 +62,15 @@ def test_longrope_below_its_original_length_has_magnitude_one():
 def test_names_are_said_once():
     assert len({name for names in WRAPPERS.values() for name in names}) == sum(map(len, WRAPPERS.values()))
     assert FAMILIES["kimi_k2"] == FAMILIES["deepseek_v3"]  # whose code it copies
+
+
+def test_what_transformers_rotates_is_read_or_listed_with_a_reason():
+    unread = set()
+    for folder in sorted(Path(transformers.models.__file__).parent.iterdir()):
+        code, configs = (folder / f"{kind}_{folder.name}.py" for kind in ("modeling", "configuration"))
+        if not code.is_file() or not re.search(r"^class \w*Rotary\w*\(", code.read_text(), re.MULTILINE):
+            continue
+        types = re.findall(r'^ +model_type(?:: str)? = "([^"]+)"', configs.read_text(), re.MULTILINE)
+        if not FAMILIES.keys() & set(types):
+            unread.add(folder.name)
+    assert unread == {name for names in REASONS.values() for name in names}

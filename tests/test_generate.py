@@ -16,6 +16,7 @@ def test_without_a_folder(capsys):
     assert out.count("tokens/s") == 2 and out.count("#" * 40) == 1 and "tokens     equal, all 8" in out
 
 
+@pytest.mark.in_turn
 def test_by_context_and_by_path(capsys):
     assert main(["generate", "--tokens", "4", "--context", "8", "--context", "700", "-v"]) == 0
     out = capsys.readouterr().out

@@ -183,6 +183,7 @@ ALONE = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("size", SIZES)
 def test_results_own_their_memory(size, way):
     """Small ones, and ones whose memory is asked for in large pages."""

@@ -24,6 +24,7 @@ def right(x, cos, sin, pairing):
     return formula(Case({}, {"pairing": pairing, "start": 0}, False), {"x": x, "cos": cos, "sin": sin})
 
 
+@pytest.mark.in_turn
 @pytest.mark.skipif(sys.platform != "linux" or available() < 12 * GIB, reason="takes 6 GiB of memory")
 def test_more_than_2_to_the_31_numbers():
     """Rows at both ends, around the number 2^31 and far from it; by the checked path, the short one and NumPy."""

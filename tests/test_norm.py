@@ -123,6 +123,7 @@ def example(dtype, pairing, size=300):
     return nk.normalise_and_rotate(x, weight, cos, sin, epsilon=EPSILON, pairing=pairing, start=7)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_number_of_threads_gives_the_same_bits(dtype):
     most, results = numba.get_num_threads(), []
@@ -142,6 +143,7 @@ def every_example():
     return b"".join(example(dtype, pairing, 3).tobytes() for dtype in DTYPES for pairing in PAIRINGS).hex()
 
 
+@pytest.mark.in_turn
 def test_any_processor_gives_the_same_bits(tmp_path):
     """The least that is compiled for this architecture has no vectors as wide as a line, and no float16."""
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "",

@@ -88,6 +88,12 @@ def test_known_bugs_are_expected_failures(run, known):
     result.stdout.fnmatch_lines(["*::test_rope?apply: agreement? XFAIL*", "*::test_rope?known: LAYOUT* XFAIL*"])
 
 
+def test_a_list_that_is_not_there_is_one_line(run):
+    result = run("test_rope = conforms(right, rope, deviations='absent.txt')")
+    result.stdout.fnmatch_lines(["*cannot be checked: *No such file or directory: *absent.txt*"])
+    assert "Traceback" not in result.stdout.str() and len(result.stdout.lines) < 15
+
+
 @pytest.mark.parametrize("known", ["LAYOUT", "LAYOUT:agreement"])
 def test_a_bug_that_is_gone_must_leave_the_list(run, known):
     result = run("test_rope = conforms(right, rope, deviations='known.txt')", known=known)

@@ -90,6 +90,7 @@ def on_a_rank(name, dtype, table, sizes, dims, split_tables):
     return [bits(t.to_local()) for t in out], placements, talk.get_total_counts(), of_cos.full_tensor()
 
 
+@pytest.mark.in_turn
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_every_operator_on_every_layout(ranks, data):
@@ -283,6 +284,7 @@ DTENSOR = "import torch.distributed.tensor"
 LOOKED_FOR = "import importlib.util; importlib.util.find_spec('torch.distributed.tensor')"
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("first, then", [("import torch_bridge", DTENSOR), (DTENSOR, "import torch_bridge"),
                                          (f"import torch_bridge; {LOOKED_FOR}", DTENSOR)])  # fmt: skip
 def test_rules_wait_for_dtensors(first, then):

@@ -24,6 +24,7 @@ def run(layer, *command, **environment):
     return done.stdout
 
 
+@pytest.mark.in_turn
 # Loops of the user's own on a workqueue end the process if anybody else has a loop: Numba says so.
 @pytest.mark.parametrize("layer, loops", [("omp", ["--loops"]), ("workqueue", [])])
 def test_many_threads_rotate_at_once(layer, loops):

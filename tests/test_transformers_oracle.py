@@ -111,11 +111,19 @@ def test_angles_have_the_same_bits_and_tables_nearly(theta, start, scale):
     assert ulps(sin, (angles.sin() * scale).numpy()).max() <= most
 
 
+WORDS = {
+    **dict.fromkeys(("glm4_moe", "glm4v_moe_text", "qwen3_omni_moe_text"), {"head_dim": 128}),
+    "glm4v_text": {"partial_rotary_factor": 0.5},
+    "esm": {"position_embedding_type": "rotary"},
+    "granitemoehybrid": {"position_embedding_type": "rope", "layer_types": ["linear_attention", "full_attention"] * 6},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 6},
+}  # fmt: skip
+
+
 def small(model_type, **changes):
     """A config of this type, with the sizes of its class but for what must be smaller or fit together."""
     words = {"num_hidden_layers": 12} if model_type not in ("gptj", "codegen", "gemma3n_text") else {}
-    words |= {"head_dim": 128} if model_type == "glm4_moe" else {}
-    words |= {"partial_rotary_factor": 0.5} if model_type == "glm4v_text" else {}
+    words |= WORDS.get(model_type, {})
     return oracle.config_class(model_type)(**words | changes)
 
 
@@ -146,12 +154,12 @@ def test_every_family(model_type):
     no_rope = getattr(config, "no_rope_layers", None)
     if no_rope is not None:
         assert still == [layer for layer in range(layers) if not no_rope[layer]]
-    elif model_type in ("cohere2", "exaone4"):
+    elif model_type in ("cohere2", "exaone4", "exaone_moe", "kolibri1", "afmoe", "flint"):
         assert still == [layer for layer in range(layers) if config.layer_types[layer] == "full_attention"]
     elif model_type == "mllama_text_model":
         assert still == [layer for layer in config.cross_attention_layers if layer < layers]
-    elif "linear_attention" in getattr(config, "layer_types", ()):
-        assert still == [layer for layer in range(layers) if config.layer_types[layer] == "linear_attention"]
+    elif {"linear_attention", "conv"} & set(getattr(config, "layer_types", None) or ()):
+        assert still == [layer for layer in range(layers) if config.layer_types[layer] in ("linear_attention", "conv")]
     else:
         assert not still
 
@@ -159,7 +167,10 @@ def test_every_family(model_type):
 @pytest.mark.parametrize("model_type", TEXT)
 def test_a_silent_config_has_the_head_dim_of_its_class(model_type):
     fields = {field.name: field.default for field in dataclasses.fields(oracle.config_class(model_type))}
-    if isinstance(fields.get("head_dim"), int):
+    if FAMILIES[model_type].latent:
+        for key in ("qk_nope_head_dim", "qk_rope_head_dim"):
+            assert FAMILIES[model_type].defaults[key] == fields[key]
+    elif isinstance(fields.get("head_dim"), int):
         assert FAMILIES[model_type].defaults.get("head_dim") == fields["head_dim"]
     else:
         assert "head_dim" not in FAMILIES[model_type].defaults
@@ -168,18 +179,35 @@ def test_a_silent_config_has_the_head_dim_of_its_class(model_type):
 @pytest.mark.parametrize("model_type", sorted(name for name, family in FAMILIES.items() if family.text))
 def test_every_multimodal_family(model_type):
     config = oracle.config_class(model_type)()
+    inner, family = config, FAMILIES[model_type]
+    while family.text:
+        inner, family = getattr(inner, family.within), FAMILIES[family.text]
     if model_type == "glm4v":
-        config.text_config.rope_parameters["partial_rotary_factor"] = 0.5
-    layers = config.text_config.num_hidden_layers
-    assert [rr.from_config(config, i) for i in range(layers)] == [
-        rr.from_config(config.text_config, i) for i in range(layers)
-    ]
+        inner.rope_parameters["partial_rotary_factor"] = 0.5
+    if model_type in ("glm4v_moe", "qwen3_omni_moe", "qwen3_omni_moe_thinker"):
+        inner.head_dim = 128
+    layers = range(inner.num_hidden_layers)
+    assert [rr.from_config(config, i) for i in layers] == [rr.from_config(inner, i) for i in layers]
 
 
 @pytest.mark.parametrize("rope_interleave", [True, False])
 def test_deepseek_pairs_as_its_config_says(rope_interleave):
     config = small("deepseek_v3", rope_interleave=rope_interleave)
     assert check_layer(config, 0).pairing == ("interleaved" if rope_interleave else "half-split")
+
+
+def test_channels_that_rotate_may_be_counted():
+    rope = check_layer(small("minimax_m2", rotary_dim=64), 0)
+    words = {"model_type": "minimax_m2", "head_dim": 128, "rotary_dim": 64}
+    assert rope == rr.from_config(words, angle_dtype="float32") and rope.rotary_dim == 64
+
+
+@pytest.mark.parametrize("name, rotates", [("esm", "rotary"), ("granitemoehybrid", "rope")])
+def test_position_embeddings_of_another_kind_rotate_nothing(name, rotates):
+    config = {"model_type": name, "hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+    config |= {"layer_types": ["full_attention"] * 2}
+    pairs = [rr.from_config(config | {"position_embedding_type": kind}).pairs for kind in (rotates, "nope", None)]
+    assert pairs == [16, 0, 0]
 
 
 @pytest.mark.parametrize("sliding_window", [None, 4096])

@@ -11,7 +11,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 # model_type -> the folder of its code, where that has another name
 FOLDERS = {
     "modernbert-decoder": "modernbert_decoder", "hrm_text": "hrm_text", "lasr_encoder": "lasr",
-    "mllama_text_model": "mllama",
+    "mllama_text_model": "mllama", "emu3_text_model": "emu3", "kyutai_speech_to_text": "kyutai_speech_to_text",
+    "qwen2_5_omni_thinker": "qwen2_5_omni", "qwen3_omni_moe_thinker": "qwen3_omni_moe",
 }  # fmt: skip
 
 
@@ -34,8 +35,9 @@ def code(model_type):
 
 def rotary(config):
     """The rotary module that the language model builds from its config."""
-    names = [n for n in vars(code(config.model_type)) if n.endswith("RotaryEmbedding") and "Vision" not in n]
-    names = [n for n in names if "Audio" not in n]
+    names = [n for n in vars(code(config.model_type)) if n.endswith("RotaryEmbedding")]
+    names = [n for n in names if not re.search("Vision(?!Text)|Audio|DiT|Talker", n)]
+    names = [n for n in names if "ThinkerText" in n] or names
     assert len(names) == 1, names
     return getattr(code(config.model_type), names[0])(config)
 
@@ -75,7 +77,7 @@ def rotate(config, x, positions, layer_type=None):
     if model_type == "deepseek_v2":
         return source.apply_rotary_emb(q, q, tables)[0][0, 0].numpy()
     cos, sin = tables
-    if getattr(config, "rope_interleave", False):
+    if getattr(config, "rope_interleave", model_type in ("deepseek_v32", "glm_moe_dsa")):
         y = source.apply_rotary_pos_emb_interleave(q, q, cos, sin)[0][0, 0]
         return torch.stack(y.chunk(2, -1), -1).flatten(-2).numpy()  # it comes back half-split
     apply = source.apply_rotary_pos_emb

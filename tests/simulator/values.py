@@ -21,7 +21,7 @@ from tests.test_numba_kernels import leading, view_of
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, at infinities that GPUs pass in silence
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.data(), ropes(), leading(), seeds, dtypes, st.sampled_from(["new", "given", "in place"]), st.booleans(),
        st.booleans())  # fmt: skip
 def test_any_memory_gives_the_bits_of_the_cpu(data, rope, axes, seed, dtype, where, gather, inverse):
