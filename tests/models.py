@@ -61,6 +61,13 @@ ALSO = {
     "cohere2": GROUPED | WINDOW | MIXED, "ernie4_5": GROUPED | HEAD_16,
     "ernie4_5_moe": GROUPED | HEAD_16 | {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 32},
     "glm": GROUPED | HEAD_16, "helium": GROUPED | HEAD_16,
+    "gemma4_unified_text": GROUPED | HEAD_16 | {"global_head_dim": 32} | WINDOW | MIXED,
+    "glm4_moe_lite": LATENT, "deepseek_v32": LATENT, "youtu": LATENT,
+    "ministral3": GROUPED | HEAD_16, "minimax_m2": GROUPED | HEAD_16 | EXPERTS,
+    "solar_open": GROUPED | HEAD_16 | ROUTED,
+    "hunyuan_v1_dense": GROUPED | HEAD_16, "exaone_moe": GROUPED | WINDOW | MIXED, "afmoe": GROUPED | WINDOW | MIXED,
+    "lfm2": GROUPED | {"layer_types": ["conv", "full_attention"]},
+    "qwen3_next": GROUPED | HEAD_16 | ROUTED | {"layer_types": ["linear_attention", "full_attention"]},
 }  # fmt: skip
 GENERATES = [name for name in TINY if name != "modernbert"]
 

@@ -52,8 +52,8 @@ class Watch:
         self.seen = []
         for module in model.modules():
             if isinstance(module, patched.Patched):
-                for name, (_, call) in patched.functions(module.original, module.exact).items():
-                    watched = call._replace(ours=self.around(call.ours, name)).instead_of(None)
+                for name, (before, call) in patched.functions(module.original, module.exact).items():
+                    watched = call._replace(ours=self.around(call.ours, name)).instead_of(before)
                     monkeypatch.setattr(f"{module.original.__module__}.{name}", watched)
 
     def around(self, inner, name):
@@ -95,15 +95,17 @@ def errors(exact, model, layer, function, x):
     rope = rr.from_config(model.config, layer)
     rope = rr.Rope(2 * rope.pairs, inv_freq=rope.inv_freq if rope.axes else rope.omega, pairing=rope.pairing,
                    attention_scale=rope.attention_scale)  # fmt: skip
-    call = models.SPECIAL.get(exact.config.model_type, models.USUAL[exact.pairing])[function]
-    x = np.swapaxes(x, 1, 2) if call.alone else x
+    rotary = next(m for m in model.modules() if isinstance(m, patched.Patched))
+    call = patched.functions(rotary.original, exact)[function][1]
+    late = call.takes == models.LAST  # heads after seq
+    x = np.swapaxes(x, 1, 2) if late else x
     head, rest = x[..., : rope.head_dim], np.zeros_like(x[..., rope.head_dim :])
     places = spread(torch.arange(x.shape[-2])[None], rope)
     angle = rr.angles(rope, places) * 27 * UNIT["float32"] + 8 * UNIT["float32"]
     e = budget(head, places, rope, store="float64", arithmetic="float64", table="float32", angle=angle)
     e = e[..., np.concatenate(rr.pairing.channels("interleaved", rope.pairs))] if call.sorts else e
     e = np.concatenate([e, rest], -1)
-    return np.swapaxes(e, 1, 2) if call.alone else e
+    return np.swapaxes(e, 1, 2) if late else e
 
 
 @every
@@ -496,11 +498,10 @@ def test_it_checks_itself(monkeypatch):
     with pytest.raises(ValueError, match=r"qwen3, as it was, does not rotate as its config says: at position 100 .*"):
         patch(model)
     assert [type(m) for m in model.modules()] == classes
-    wrong = {"apply_rotary_pos_emb": models.Call(models.half_split, "interleaved")}
-    monkeypatch.setitem(models.SPECIAL, "llama", wrong)
+    call = models.Call(models.half_split, "interleaved")
+    monkeypatch.setattr(models, "CALLS", (("apply_rotary_pos_emb", call),))
     with pytest.raises(ValueError, match="llama of transformers 5.* turns half-split pairs; expected apply_"):
         patch(build("llama"))
-    monkeypatch.setitem(models.SPECIAL, "cohere", wrong)
     with pytest.raises(ValueError, match="our apply_rotary_pos_emb of cohere, does not rotate as its config says"):
         patch(build("cohere"))
 

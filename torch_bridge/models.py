@@ -6,6 +6,7 @@ channels it pairs, and a few habits, below.
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch_bridge.rotation import rotate, rotate_qk
 
 Pair = tuple[Tensor, Tensor]
+BOTH, ONE, LAST = ("q", "k", "cos", "sin"), ("x", "cos", "sin"), ("tensor", "sin", "cos")
 EXACT = "rope_ref_tables"  # the attribute of a table of the model's own that holds exact ones
 
 
@@ -41,6 +43,11 @@ def by_sections(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, mrope_section: A
     return half_split(q, k, cos, sin, unsqueeze_dim)
 
 
+def one_half_split(x: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Tensor:
+    """Turn one tensor (batch, heads, seq, head_dim)."""
+    return rotate(x, cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim), pairing="half-split")
+
+
 def one_interleaved(tensor: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
     """Turn one tensor (batch, seq, heads, rotary_dim), sin before cos."""
     return rotate(tensor, cos.unsqueeze(2), sin.unsqueeze(2), pairing="interleaved")
@@ -51,57 +58,61 @@ class Call(NamedTuple):
 
     ours      the function that takes its place
     pairing   which channels it turns together
+    takes     its first arguments: BOTH, ONE, or LAST, which is one with heads after seq, and sin before cos
     sorts     it leaves the first channels of all pairs before the second ones
-    alone     it takes one tensor with heads after seq, and sin before cos
     sections  it takes the sections of M-RoPE after the tables
     """
 
     ours: Callable[..., Tensor | Pair]
     pairing: str
+    takes: tuple[str, ...] = BOTH
     sorts: bool = False
-    alone: bool = False
     sections: bool = False
 
     def instead_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """The original, but for tables that a patched module has marked: those it turns by as exact ones."""
-        if self.alone:
-
-            @functools.wraps(original)
-            def one(tensor: Tensor, sin: Tensor, cos: Tensor) -> Any:
-                exact = getattr(cos, EXACT, None)
-                return original(tensor, sin, cos) if exact is None else self.ours(tensor, exact[1], exact[0])
-
-            return one
+        signature, cos, sin = inspect.signature(original), self.takes.index("cos"), self.takes.index("sin")
 
         @functools.wraps(original)
-        def both(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
-            exact = getattr(cos, EXACT, None)
+        def turned(*args: Any, **kwargs: Any) -> Any:
+            if len(args) < len(self.takes):  # some by name
+                bound = signature.bind(*args, **kwargs)
+                args, kwargs = bound.args, bound.kwargs
+            exact = getattr(args[cos], EXACT, None)
             if exact is None:
-                return original(q, k, cos, sin, *args, **kwargs)
-            return self.ours(q, k, *exact, *args, **kwargs)
+                return original(*args, **kwargs)
+            given = list(args)
+            given[cos], given[sin] = exact
+            return self.ours(*given, **kwargs)
 
-        return both
-
-
-Calls = dict[str, Call]
-HALVES: Calls = {"apply_rotary_pos_emb": Call(half_split, "half-split")}
-NEIGHBOURS: Calls = {"apply_rotary_pos_emb": Call(interleaved, "interleaved")}
-SECTIONS: Calls = {"apply_multimodal_rotary_pos_emb": Call(by_sections, "half-split", sections=True)}
-SORTED: Calls = {"apply_rotary_pos_emb_interleave": Call(interleaved_then_sorted, "interleaved", sorts=True)}
-USUAL = {"half-split": HALVES, "interleaved": NEIGHBOURS}
-SPECIAL: dict[str, Calls] = {
-    "deepseek_v3": HALVES | SORTED,  # which of the two, its config says
-    "gptj": {"apply_rotary_pos_emb": Call(one_interleaved, "interleaved", alone=True)},
-    "qwen2_vl_text": HALVES | SECTIONS,  # which of the two, the version of transformers says
-    "qwen2_5_vl_text": HALVES | SECTIONS,
-}
-EXPECTED = sorted({name for named in (HALVES, SECTIONS, SORTED) for name in named})
+        return turned
 
 
-def calls(model_type: str, pairing: str, file: Any) -> Calls:
-    """The functions by which a model of this type turns pairs of this kind, those that its file has."""
-    named = SPECIAL.get(model_type, USUAL[pairing])
-    return {name: call for name, call in named.items() if call.pairing == pairing and hasattr(file, name)}
+PLAIN = "apply_rotary_pos_emb"
+EXPECTED = (PLAIN, "apply_multimodal_rotary_pos_emb", "apply_rotary_pos_emb_interleave")
+CALLS = (
+    (PLAIN, Call(half_split, "half-split")),
+    (PLAIN, Call(interleaved, "interleaved")),
+    (PLAIN, Call(one_half_split, "half-split", ONE)),
+    (PLAIN, Call(one_interleaved, "interleaved", LAST)),
+    ("apply_multimodal_rotary_pos_emb", Call(by_sections, "half-split", sections=True)),
+    ("apply_rotary_pos_emb_interleave", Call(interleaved_then_sorted, "interleaved", sorts=True)),
+)
+
+
+def calls(pairing: str, file: Any) -> dict[str, Call]:
+    """The functions of a file by which a model turns pairs of this kind, known by their first arguments.
+
+    Where one function turns neighbours and sorts them, another beside it is for something else.
+    """
+    found = {name: call for name, call in CALLS if call.pairing == pairing and call.takes == first(file, name, call)}
+    return {name: call for name, call in found.items() if call.sorts} or found
+
+
+def first(file: Any, name: str, call: Call) -> tuple[str, ...]:
+    """The first arguments of a function of a file, as many as a call has."""
+    function = getattr(file, name, None)
+    return tuple(inspect.signature(function).parameters)[: len(call.takes)] if function else ()
 
 
 def version() -> str:

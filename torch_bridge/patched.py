@@ -72,7 +72,7 @@ def born(original: type[nn.Module], exact: Exact | None) -> nn.Module:
 def functions(original: type[nn.Module], exact: Exact) -> dict[str, tuple[Any, Call]]:
     """What attention calls, of the file of a rotary module: as it was, and what takes its place."""
     file = sys.modules[original.__module__]
-    found = calls(exact.config.model_type, exact.pairing, file)
+    found = calls(exact.pairing, file)
     return {name: (getattr(getattr(file, name), INSTALLED, getattr(file, name)), call) for name, call in found.items()}
 
 

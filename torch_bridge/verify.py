@@ -14,7 +14,7 @@ from rope_ref.exactness import UNIT, budget
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
 from torch_bridge.exact import Exact
-from torch_bridge.models import EXPECTED, Call, half_split, version
+from torch_bridge.models import BOTH, EXPECTED, LAST, ONE, Call, half_split, version
 
 PLACES = (0, 1, 2, 3, 5, 8, 13, 21, 100)
 
@@ -55,7 +55,8 @@ def verify(module: nn.Module, exact: Exact, dtype: torch.dtype, functions: dict[
                     sections = exact.config.rope_parameters["mrope_section"]
                     there, call = functools.partial(there, mrope_section=sections), call._replace(ours=half_split)
                 compare(there, call, original, ids, rope, angle, f"{ask}, as it was")
-                compare(call.ours, call, new[::-1] if call.alone else new, ids, rope, 4 * UNIT["float64"], f"our {ask}")
+                tables = new[::-1] if call.takes == LAST else new
+                compare(call.ours, call, tables, ids, rope, 4 * UNIT["float64"], f"our {ask}")
 
 
 def apart(module: nn.Module) -> nn.Module:
@@ -72,7 +73,12 @@ def compare(function: Any, call: Call, tables: Any, ids: Tensor, rope: Rope, ang
     expected = rr.rotate(x, spread(ids, rope), rope)[:, part]
     bound = budget(x, spread(ids, rope), rope, store="float32", arithmetic="float32", table="float32", angle=angle)
     q = torch.from_numpy(x[:, part].copy())[None, None]
-    y = function(q.transpose(1, 2), *tables).transpose(1, 2) if call.alone else function(q, q, *tables)[0]
+    if call.takes == BOTH:
+        y = function(q, q, *tables)[0]
+    elif call.takes == ONE:
+        y = function(q, *tables)
+    else:
+        y = function(q.transpose(1, 2), *tables).transpose(1, 2)
     if call.sorts:
         order = np.concatenate(channels("interleaved", rope.pairs))
         y = torch.empty_like(y).index_copy(-1, torch.from_numpy(order), y)
