@@ -12,7 +12,7 @@ help: ## print the targets
 	@touch $@
 
 .venv/demo: pyproject.toml constraints.txt
-	@echo "installing what the demo needs into .venv, pinned by constraints.txt: 1.2 GB with torch's CPU build"
+	@echo "installing what the demo needs into .venv, pinned by constraints.txt: 1.1 GB with torch's CPU build"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	@touch $@
