@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rope_ref import rotation, variants
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.conformance.samples import KINDS, MEASURED
 from rope_ref.conformance.samples import rope as sample
 from rope_ref.exactness import UNIT, budget
 from rope_ref.rope import Rope
-from rope_ref.variants import CATALOGUE
 
 Array = NDArray[np.float64]
 INK, COLOURS = "#7a7f87", ("#2a7fb8", "#d1632a", "#5b9a3c", "#8e5bb0")

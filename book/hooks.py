@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from book import examples, figures, links, prose, tables, variants
-from rope_ref.variants import CATALOGUE
+from rope_ref.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 INCLUDED = {"examples/README.md": "adapters.md", "examples/c/README.md": "languages-c.md", "CHANGELOG.md": "changes.md",

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from rope_ref import frequencies, magnitude, rotation
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.configs import layers
 from rope_ref.conformance.samples import ARGUMENTS
 from rope_ref.conformance.samples import rope as sample
 from rope_ref.parameters import Layer
 from rope_ref.rope import Rope
 from rope_ref.rotation import Array
-from rope_ref.variants import CATALOGUE
 from tests.wrong.case import Case, load
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ from typing import Any
 
 from book import kin
 from book.prose import documented, inline
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.conformance.samples import ARGUMENTS
 from rope_ref.conformance.samples import rope as sample
-from rope_ref.variants import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 GROUPS = {"rope_ref.vision": "Images", "rope_ref.video": "Video"}

@@ -14,10 +14,10 @@ Read in this order:
 10. ``cache``       moving keys that are already rotated
 11. ``long_context``  grouped, clipped and chunked distances
 12. ``vision``, ``video``  image and video transformers, each scheme by its name
-13. ``decoupled``   the rotary part of multi-head latent attention
+13. ``decoupled``   the rotary part of multi-head latent attention; ``catalogue``, every variant by its name
 14. ``attention``   what rotated queries do with rotated keys
 15. ``beyond``      FoPE, PoPE and other bases: what ends in the same rotation
-16. ``families``    what is special about each model family
+16. ``family``, ``families``  what is special about each model family
 17. ``parameters``  the Rope that the rope parameters of a config describe
 18. ``configs``     the Rope of a model, read from its config; ``formats``, from what else it is written in
 19. ``exactness``   how far a correct implementation may be from all this
@@ -26,13 +26,13 @@ Read in this order:
 """
 
 from rope_ref import attention, beyond, cache, long_context, multimodal, positions, shards, variants, video, vision
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.compare import compare
 from rope_ref.configs import from_config
 from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos
 from rope_ref.rope import Rope
 from rope_ref.rotation import angles, rotate, tables, unrotate
-from rope_ref.variants import CATALOGUE
 
 __all__ = [
     "CATALOGUE",

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.compare import compare
 from rope_ref.explain import explain, grouped
 from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
 from rope_ref.show import shown
 from rope_ref.usage import Parser, extra
-from rope_ref.variants import CATALOGUE
 
 COMMANDS = "rope_ref.commands"  # the group of entry points by which other packages bring commands
 

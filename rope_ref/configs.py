@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from rope_ref import formats, frequencies
-from rope_ref.families import FAMILIES, Family
+from rope_ref.families import FAMILIES
+from rope_ref.family import Family
 from rope_ref.pairing import check
 from rope_ref.parameters import MROPE, Layer, read_layer
 from rope_ref.rope import Rope

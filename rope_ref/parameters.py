@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rope_ref import frequencies, variants
-from rope_ref.families import Family
+from rope_ref.family import Family
 from rope_ref.rope import Rope
 from rope_ref.settings import Settings, agreed, number
 

@@ -15,7 +15,7 @@ HELPERS = ("turning", "unscaled", "angle_dtype")
 def shown(make: Callable[..., Rope]) -> list[Callable[..., Any]]:
     """The function that makes a variant, and those of the specification that compute its numbers, as it calls them.
 
-    >>> from rope_ref.variants import CATALOGUE
+    >>> from rope_ref.catalogue import CATALOGUE
     >>> [function.__name__ for function in shown(CATALOGUE["yarn"])]
     ['yarn', 'yarn', 'yarn_attention', 'geometric', 'yarn_scale']
     """

@@ -13,13 +13,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from rope_ref import frequencies
-from rope_ref.decoupled import decoupled
 from rope_ref.magnitude import XPos, longrope_attention, yarn_attention
 from rope_ref.rope import Rope, angle_dtype, variant
-from rope_ref.video import cogvideox, flux, golden, hunyuan_video, v_jepa_2, wan
-from rope_ref.vision import dinov3, eva02, mixed, pixtral, sam2
-from rope_ref.vision import llama4 as llama4_vision
-from rope_ref.vision import qwen2_vl as qwen2_vl_vision
 
 
 @variant
@@ -224,38 +219,10 @@ def turning(omega: ArrayLike, head_dim: int, fields: dict[str, Any]) -> Rope:
     return Rope(head_dim, inv_freq=omega, **fields)
 
 
-CATALOGUE: dict[str, Callable[..., Rope]] = {
-    "default": default,
-    "partial": partial,
-    "proportional": proportional,
-    "half_truncated": half_truncated,
-    "linear": linear,
-    "ntk": ntk,
-    "dynamic_ntk": dynamic_ntk,
-    "ntk_by_parts": ntk_by_parts,
-    "llama3": llama3,
-    "yarn": yarn,
-    "dynamic_yarn": dynamic_yarn,
-    "longrope": longrope,
-    "mrope": mrope,
-    "mrope_interleaved": mrope_interleaved,
-    "pixel": pixel,
-    "constant": constant,
-    "custom": custom,
-    "xpos": xpos,
-    "axial": axial,
-    "eva02": eva02,
-    "pixtral": pixtral,
-    "qwen2_vl_vision": qwen2_vl_vision,
-    "dinov3": dinov3,
-    "sam2": sam2,
-    "llama4_vision": llama4_vision,
-    "mixed": mixed,
-    "wan": wan,
-    "hunyuan_video": hunyuan_video,
-    "cogvideox": cogvideox,
-    "flux": flux,
-    "v_jepa_2": v_jepa_2,
-    "golden": golden,
-    "decoupled": decoupled,
-}
+def __getattr__(name: str) -> Callable[..., Rope]:
+    """The schemes of images and videos, by their names in the catalogue."""
+    from rope_ref.catalogue import CATALOGUE
+
+    if name not in CATALOGUE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return CATALOGUE[name]

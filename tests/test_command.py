@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from rope_ref import cli
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.cli import main, parser
 from rope_ref.conformance.command import specification
 from rope_ref.usage import STATUS
-from rope_ref.variants import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["explain", "diff", "show", "check", "vectors", "completion", "bench", "generate"]

@@ -147,7 +147,10 @@ def search(model: nn.Module) -> Iterator[Found]:
             if not name.endswith("RotaryEmbedding") or "Vision" in name or not set(EXPECTED) & vars(file).keys():
                 continue
             if "forward" in vars(rotary):
-                raise ValueError(f"a {name} has a forward of its own; expected none when it is patched")
+                raise ValueError(
+                    f"a {name} has a forward of its own, as accelerate gives to what it offloads; expected the model to "
+                    "be patched before that"
+                )
             yield Found(owner, config, rotary)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.configs import check_layer, layers
 from rope_ref.conformance.adapters.declarations import assignments, declaration
 from rope_ref.conformance.adapters.implementation import Implementation
@@ -29,7 +30,6 @@ from rope_ref.conformance.reporting.deviations import read_deviations
 from rope_ref.conformance.reporting.render import progress, render
 from rope_ref.conformance.reporting.report import Report
 from rope_ref.rope import Rope
-from rope_ref.variants import CATALOGUE
 
 BY_LENGTH = ("dynamic", "longrope")  # rope types whose Rope depends on the length of the sequence
 

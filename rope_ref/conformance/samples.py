@@ -11,8 +11,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from rope_ref.catalogue import CATALOGUE
 from rope_ref.rope import Rope
-from rope_ref.variants import CATALOGUE
 
 LONG_FACTORS = tuple(1 + i * i / 16 for i in range(32))  # in float64 exactly, and as steep as those of Phi-3
 

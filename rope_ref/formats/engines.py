@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rope_ref import variants
-from rope_ref.families import Family
+from rope_ref.family import Family
 from rope_ref.parameters import Layer, read_layer
 from rope_ref.settings import agreed, number, size
 

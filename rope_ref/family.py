@@ -1,0 +1,73 @@
+"""What can be special about a model family: the columns of the table in `families`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family.
+
+    pairing     how the checkpoint pairs channels
+    theta       base where the config is silent
+    by_type     layer types have rope parameters of their own
+    local       base of sliding attention where the config is silent, if it is another than theta
+    scaled      by_type: the layer types that the one rope_scaling of an older config is meant for
+    silent      by_type: the rope parameters of a config that has none; such a family has no older schema
+    explicit    a config without rope parameters means none of the usual ones; it is refused
+    partial     rotated part of the head where the config is silent; None: all of it, whatever the config
+    fixed       nothing but rotary_dim can be chosen (and `rotary`, which is always true)
+    derived     a head is hidden_size / num_attention_heads wide, whatever else the config says
+    latent      multi-head latent attention: qk_nope_head_dim channels, then qk_rope_head_dim that rotate
+    sections    M-RoPE: the default mrope_section
+    in_turn     M-RoPE: the axes take turns
+    narrowed    the config may say rotary_dim, channels that rotate
+    rotates     what position_embedding_type is where layers rotate
+    aside       rope parameters that concern something else
+    still       the layers that do not rotate: "no_rope_layers", where that key has a zero; "cross_attention_layers",
+                those of that key; "full_attention", those layers; "full_attention beside sliding", those layers if
+                the model has a sliding window
+    other       the layers beside those of full attention; "linear_attention" and "conv" have no rotation
+    full_every  where layer_types is missing: layer i has full attention if (i + 1) % n == 0 ...
+    full_first  ... or if i % n == 0
+    full_last   the last layer has full attention, whatever layer_types says
+    text        the model_type assumed for text_config, which holds the language model
+    within      the key that holds it, where that has another name
+    flat        older configs have no text_config and all its keys at the top
+    types       rope types that the family knows, by its own names for them
+    mscales     LongRoPE's magnitude is given by short_mscale and long_mscale
+    aliases     keys with another name in this family
+    defaults    keys that published configs of this family leave out
+    """
+
+    pairing: str = "half-split"
+    theta: float = 10000.0
+    by_type: bool = False
+    local: float | None = None
+    scaled: tuple[str, ...] = ("full_attention",)
+    silent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    explicit: bool = False
+    partial: float | None = None
+    fixed: bool = False
+    derived: bool = False
+    latent: bool = False
+    sections: tuple[int, ...] = ()
+    in_turn: bool = False
+    narrowed: bool = False
+    rotates: str | None = None
+    aside: tuple[str, ...] = ()
+    still: str | None = None
+    other: str = "sliding_attention"
+    full_every: int | None = None
+    full_first: int | None = None
+    full_last: bool = False
+    text: str | None = None
+    within: str = "text_config"
+    flat: bool = False
+    types: Mapping[str, str] = field(default_factory=lambda: {t: t for t in TYPES})
+    mscales: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
