@@ -148,8 +148,8 @@ def search(model: nn.Module) -> Iterator[Found]:
                 continue
             if "forward" in vars(rotary):
                 raise ValueError(
-                    f"a {name} has a forward of its own, as accelerate gives to what it offloads; expected the model to "
-                    "be patched before that"
+                    f"a {name} has a forward of its own, as accelerate gives to what it offloads; "
+                    "expected the model to be patched before that"
                 )
             yield Found(owner, config, rotary)
 

@@ -1,32 +1,23 @@
 """Parts of an implementation that can be asked by themselves: tables, frequencies, positions, weights, ranks."""
 
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from rope_ref import video, vision
 from rope_ref.conformance.adapters.arrays import Array, arranged, given, numbers
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.capabilities import Facts
-from rope_ref.conformance.adapters.probes import Probe, nested, sequence
+from rope_ref.conformance.adapters.probes import nested, sequence
 from rope_ref.conformance.adapters.subject import Deviation, Subject, differs
 from rope_ref.conformance.diagnosis.candidates import Observation
+from rope_ref.conformance.properties.coordinates import ids, patches, segments, sizes
 from rope_ref.conformance.properties.model import Accuracy, computed
 from rope_ref.conformance.properties.property import Case, Property, Trial, drawn, failed, needs
-from rope_ref.multimodal import Vision, position_ids
 from rope_ref.pairing import channels
-from rope_ref.positions import grid
 from rope_ref.rope import Rope
 from rope_ref.rotation import aligned, turn
 from rope_ref.shards import contiguous, zigzag
-
-GRIDS: dict[str, Any] = {
-    "eva02": vision.eva02_positions, "dinov3": vision.dinov3_positions, "llama4": vision.llama4_positions,
-    "flux": video.flux_positions,
-}  # fmt: skip
 
 
 def from_tables(subject: Subject, way: str, case: Case) -> Trial:
@@ -85,87 +76,6 @@ def from_frequencies(subject: Subject, way: str, case: Case) -> Trial:
     y, _ = computed(probe, theirs, Accuracy("exact", "float64", "float64"))
     deviation = differs(y, *computed(probe, rope, Accuracy("float32", "float32", "float32")))
     return Trial(deviation, [Observation(probe, rope, y, deviation is None)])
-
-
-def same_positions(found: Array, expected: Array, bug: str) -> Trial:
-    if found.shape != expected.shape:
-        text = f"positions have shape {found.shape}; expected {expected.shape}"
-        return Trial(Deviation(text), (), bug, text)
-    wrong = np.argwhere(np.abs(found - expected) > 1e-3)
-    if not len(wrong):
-        return Trial(None)
-    token, axis = wrong[0]
-    text = f"token {token} stands at {found[token].tolist()}; expected {expected[token].tolist()} (axis {axis})"
-    return Trial(Deviation(text, float(np.abs(found - expected).max())), (), bug, text)
-
-
-def ids(subject: Subject, way: str, case: Case) -> Trial:
-    listed = [_part(probe) for probe in case]
-    own = subject.implementation.expected.get("position_ids", partial(positions_of, subject.rope))
-    try:
-        raw = subject.call(subject.implementation.position_ids, listed)
-        found = subject.call(numbers, raw)
-    except Failed as error:
-        return failed(error)
-    trial = same_positions(found, np.asarray(own(listed), np.float64), "MROPE")
-    return trial._replace(text=f"{trial.text}, for {listed}") if trial.deviation else trial
-
-
-def positions_of(rope: Rope, listed: list[dict[str, Any]]) -> Array:
-    """What `position_ids` should give; frames are images of their own where the axes take turns (Qwen3-VL)."""
-    apart = rope.axes == 3 and np.argmax(rope.omega[:3] != 0, -1).tolist() == [0, 1, 2]
-    segments: list[int | Vision] = []
-    for part in listed:
-        if "text" in part:
-            segments.append(part["text"])
-            continue
-        frames, height, width = part["grid"]
-        if apart:
-            segments += [Vision(1, height, width)] * frames
-        else:
-            segments.append(Vision(frames, height, width)._replace(interval=2 * part.get("seconds", 0.5)))
-    return position_ids(segments)
-
-
-def _part(probe: Probe) -> dict[str, Any]:
-    """Text or a grid, written as the positions of a probe: (length,) or (t, h, w, half seconds between frames)."""
-    p = probe.where.tolist()
-    if len(p) == 1:
-        return {"text": int(p[0])}
-    grid_of = {"grid": tuple(int(n) for n in p[:3])}
-    return grid_of | ({"seconds": p[3] / 4} if p[3] else {})
-
-
-def segments(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
-    text = st.integers(1, 4).map(lambda n: Probe(1, 1, (n,)))
-    vision = st.tuples(
-        st.sampled_from([1, 1, 2, 3]),
-        st.sampled_from([4, 2, 6]),
-        st.sampled_from([6, 2, 4]),
-        st.sampled_from([0, 1, 2, 4, 6]),
-    ).map(lambda p: Probe(1, 1, p))
-    return st.lists(text | vision, min_size=1, max_size=4).map(tuple)
-
-
-def patches(subject: Subject, way: str, case: Case) -> Trial:
-    height, width = (int(n) for n in case[0].where)
-    try:
-        found = subject.call(numbers, subject.call(subject.implementation.grid, height, width))
-    except Failed as error:
-        return failed(error)
-    make = subject.rope.origin.make.__name__ if subject.rope.origin else ""
-    own = subject.implementation.expected.get("grid", GRIDS.get(make, grid))
-    expected = np.asarray(own(height, width), np.float64)
-    trial = same_positions(found, expected, "AXIAL")
-    if trial.deviation and found.shape == expected.shape and np.array_equal(found, expected[:, ::-1]):
-        return trial._replace(text="rows and columns are exchanged")
-    if trial.deviation and np.array_equal(found, grid(width, height)):
-        return trial._replace(text="the grid has height and width exchanged")
-    return trial._replace(text=f"{trial.text}, in {height} x {width} patches") if trial.deviation else trial
-
-
-def sizes(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
-    return st.tuples(st.integers(1, 6), st.integers(1, 6)).map(lambda p: (Probe(1, 1, p),))
 
 
 def weights(subject: Subject, way: str, case: Case) -> Trial:
