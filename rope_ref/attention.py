@@ -46,6 +46,26 @@ def attend(
     return weighted(p, np.repeat(v, group, axis=1))
 
 
+def query_temperature(positions: ArrayLike, length: float = 8192, beta: float = 0.1, first: int = 0) -> Array:
+    """1 + beta ln(1 + floor((p + first) / length)): what a query at position p is multiplied by, so that it can still
+    tell one of very many keys (Scalable-Softmax, arXiv 2501.19399).
+
+    It is no rotation, though configs write it beside one:
+
+    - Ministral 3 and Mistral 4: length is original_max_position_embeddings, beta is llama_4_scaling_beta, positions
+      begin at 0, and queries are rotated
+    - Llama 4: floor_scale and attn_scale, positions begin at 1 (first=1), on the layers that do not rotate
+
+    positions  (...), whole numbers. Returns (...). Raises ValueError for a length that is not positive.
+
+    >>> query_temperature([0, 8190, 8191, 8192], first=1).round(4)
+    array([1.    , 1.    , 1.0693, 1.0693])
+    """
+    if not length > 0:
+        raise ValueError(f"length is {length!r}; expected a positive number of positions")
+    return 1 + beta * np.log1p((np.asarray(positions, np.float64) + first) // length)
+
+
 def scores(query: Array, key: Array, scale: float, soft_cap: float | None = None) -> Array:
     """s = scale q . k, (..., new, tokens); capped, c tanh(s / c)."""
     s = scale * query @ np.swapaxes(key, -1, -2)

@@ -101,6 +101,7 @@ def _facts(one: Layer) -> str:
         ("magnitude", f"{rope.attention_scale:.9g}" + (" (squared in a score)" if rope.attention_scale != 1 else "")),
         ("angles", rope.angle_dtype),
     ]
+    rows += [("scores", text) for text in one.beside]
     if rope.axes is not None:
         of = [int((rope.omega[:, axis] != 0).sum()) for axis in range(rope.axes)]
         rows.append(("axes", f"{rope.axes}, with {', '.join(map(str, of))} pairs"))

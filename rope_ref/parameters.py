@@ -5,11 +5,12 @@ Older configs have `rope_theta` and `rope_scaling` (with `type`), newer ones `ro
 `truncate`, where transformers takes it for false: it must be true or false.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rope_ref import frequencies, variants
 from rope_ref.family import Family
+from rope_ref.magnitude import yarn_softmax
 from rope_ref.rope import Rope
 from rope_ref.settings import Settings, agreed, number
 
@@ -81,12 +82,16 @@ def rope_type(given: Settings, family: Family) -> str:
 
 
 class Layer(NamedTuple):
-    """One layer: its type, the rope type of its parameters ("none" where it does not rotate), their theta, its Rope."""
+    """One layer: its type, the rope type of its parameters ("none" where it does not rotate), their theta, its Rope.
+
+    beside  what attention does to scores by the same parameters, which is no rotation
+    """
 
     kind: str
     rope_type: str
     theta: float
     rope: Rope
+    beside: tuple[str, ...] = ()
 
 
 def read_layer(
@@ -102,7 +107,17 @@ def read_layer(
     fields = turned(settings, family, given, name, head_dim) | {"angle_dtype": angle_dtype}
     rope = TYPES[name][0](head_dim, **words, **fields)
     rope = over_axes(rope, given, family, fields) if family.sections else rope
-    return Layer(kind, name, given["rope_theta"], rope)
+    return Layer(kind, name, given["rope_theta"], rope, tuple(beside(family, given | words, name)))
+
+
+def beside(family: Family, given: Settings, name: str) -> Iterator[str]:
+    """What attention does to scores: the softmax scale of DeepSeek, the temperature of queries of Mistral."""
+    if family.latent and name == "yarn" and given.get("mscale_all_dim"):
+        scale = yarn_softmax(given["factor"], given["mscale_all_dim"])
+        yield f"times {scale:.6g}: yarn_softmax, by mscale_all_dim = {given['mscale_all_dim']:g}"
+    if given.get("llama_4_scaling_beta"):
+        beta, length = (number(given, key) for key in ("llama_4_scaling_beta", ORIGINAL))
+        yield f"times 1 + {beta:g} ln(1 + floor(p / {length:,g})): query_temperature, p being the position of the query"
 
 
 def arguments(settings: Settings, family: Family, given: Settings, name: str, length: int | None) -> Settings:

@@ -11,7 +11,7 @@ import pytest
 import rope_ref as rr
 from rope_ref.cli import main
 from rope_ref.exactness import UNIT
-from rope_ref.explain import bands, decay, grouped, limits, spans, speeds
+from rope_ref.explain import bands, decay, explain, grouped, limits, spans, speeds
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -174,3 +174,14 @@ def test_the_module_runs_and_imports_numpy_alone():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     done = subprocess.run([sys.executable, "-m", "rope_ref", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "explain" in done.stdout
+
+
+def test_what_the_same_parameters_do_to_scores_is_said():
+    yarn = {"type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096}
+    deepseek = {"model_type": "deepseek_v3", "num_hidden_layers": 1,
+                "rope_scaling": yarn | {"mscale": 1.0, "mscale_all_dim": 1.0}}  # fmt: skip
+    said = explain(grouped(deepseek))
+    assert "magnitude  1\n" in said and "scores     times 1.87385: yarn_softmax, by mscale_all_dim = 1\n" in said
+    mistral = {"model_type": "ministral3", "num_hidden_layers": 1,
+               "rope_parameters": yarn | {"rope_theta": 1e6, "llama_4_scaling_beta": 0.1}}  # fmt: skip
+    assert "scores     times 1 + 0.1 ln(1 + floor(p / 4,096)): query_temperature" in explain(grouped(mistral))

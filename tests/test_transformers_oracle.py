@@ -304,3 +304,12 @@ def test_any_config_is_an_error_or_what_transformers_computes(config, layer):
         ramp = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("factor") or 1
         assert rope.attention_scale == pytest.approx(scale, rel=2.0**-50, abs=0)
         np.testing.assert_allclose(omega_1d(rope), expected, rtol=LOOSE * (1 + 2 * ramp), atol=0)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=8), st.floats(0, 1), st.sampled_from([512, 8192, 16384]))
+def test_queries_are_scaled_as_those_of_ministral(positions, beta, length):
+    """float32 arithmetic there: a quotient whose floor is exact below 2^24, a logarithm, a product and a sum."""
+    theirs = oracle.code("ministral3").get_llama_4_attn_scale(torch.tensor([positions]), beta, length)[0, 0, :, 0]
+    ours = rr.attention.query_temperature(positions, length, beta)
+    np.testing.assert_allclose(theirs.numpy(), ours, rtol=8 * UNIT, atol=0)
