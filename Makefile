@@ -23,7 +23,7 @@ demo: $(if $(wildcard .venv/installed),.venv/installed,.venv/demo) ## rotate a L
 	@$(BIN)/python -m benchmarks.demo
 
 test: .venv/installed ## run the tests and every example of the docs in two processes; EVERY=1: long ones too
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs $(if $(EVERY),--every)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs $(if $(EVERY),--every)
 
 fuzz: .venv/installed ## properties and hostile calls drawn anew, for MINUTES=10; SEED=... repeats a round
 	@$(BIN)/python -m tests.forever $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

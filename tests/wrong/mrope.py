@@ -65,7 +65,7 @@ def height_zeroed(broken):
         return ids
 
     way = Implementation(position_ids=lambda parts: ids_of(parts, vision), arrays="torch")
-    return way, rr.variants.mrope_interleaved(64, SECTION)
+    return way, rr.variants.mrope(64, SECTION)  # where axes take turns, frames are images of their own
 
 
 @case("alibaba/MNN#4133", bug="MROPE")
