@@ -64,17 +64,17 @@ def timed(model: Any) -> Iterator[list[float]]:
 
         return call
 
-    (found,) = search(model)
-    module = sys.modules[own(found.rotary).__module__]
+    ((_, rotary),) = search(model)
+    module = sys.modules[own(rotary).__module__]
     names = [name for name in EXPECTED if hasattr(module, name)]
     before = {name: getattr(module, name) for name in names}
     for name in names:
         setattr(module, name, around(before[name]))
-    found.rotary.forward = around(found.rotary.forward)
+    rotary.forward = around(rotary.forward)
     try:
         yield taken
     finally:
-        del found.rotary.forward
+        del rotary.forward
         for name in names:
             setattr(module, name, before[name])
 

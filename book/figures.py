@@ -1,6 +1,10 @@
-"""The figures of the book, drawn from rope_ref while it is built."""
+"""The figures of the book, drawn from rope_ref while it is built.
+
+python -m book.figures writes docs/float32_angles.svg, which is read without the book too.
+"""
 
 import io
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,6 +19,7 @@ from rope_ref.conformance.samples import rope as sample
 from rope_ref.exactness import UNIT, budget
 from rope_ref.rope import Rope
 
+FILE = Path(__file__).parents[1] / "docs" / "float32_angles.svg"
 Array = NDArray[np.float64]
 INK, COLOURS = "#7a7f87", ("#2a7fb8", "#d1632a", "#5b9a3c", "#8e5bb0")
 STYLE = {"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "rope", "svg.fonttype": "none"} | {
@@ -101,6 +106,11 @@ def float32_angles() -> str:
 
 
 def drawn() -> dict[str, str]:
-    """Every picture by its name."""
+    """The picture of every variant by its name."""
     with matplotlib.rc_context(STYLE):
-        return {"float32_angles": float32_angles()} | {name: variant(name, sample(name)) for name in CATALOGUE}
+        return {name: variant(name, sample(name)) for name in CATALOGUE}
+
+
+if __name__ == "__main__":
+    with matplotlib.rc_context(STYLE):
+        FILE.write_text(float32_angles(), encoding="utf-8")

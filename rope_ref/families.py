@@ -53,85 +53,71 @@ WRAPPERS = {
 
 FAMILIES: dict[str, Family] = {
     # half-split, whole head, one base for all layers
-    **{name: Family() for name in PLAIN},
-    **{name: Family(defaults=HEAD_128) for name in PLAIN_128},
-    **{name: Family(defaults=HEAD_256) for name in PLAIN_256},
-    "emu3_text_model": Family(theta=1e6),
+    **dict.fromkeys(PLAIN, Family()),
+    **dict.fromkeys(PLAIN_128, Family(defaults=HEAD_128)),
+    **dict.fromkeys(PLAIN_256, Family(defaults=HEAD_256)),
     "solar_open": Family(theta=1e6, defaults=HEAD_128),
     "muse_glimmer_assistant": Family(theta=5e5, defaults=HEAD_128),
     "minimax_m2": Family(theta=5e6, partial=1.0, narrowed=True, defaults=HEAD_128),
     "ministral3": Family(theta=1e6, aside=MISTRAL_4, explicit=True, defaults=HEAD_128),
     "esm": Family(rotates="rotary"),
-    "apertus1p5_text": Family(theta=1.2e7, explicit=True),
     "apertus1p5": Family(text="apertus1p5_text"),
-    "mixtral": Family(theta=1e6),
-    "flex_olmo": Family(theta=5e5),
-    "apertus": Family(theta=1.2e7, explicit=True),
-    "bitnet": Family(theta=5e5),
+    **dict.fromkeys(("emu3_text_model", "mixtral"), Family(theta=1e6)),
+    **dict.fromkeys(("bitnet", "csm", "flex_olmo"), Family(theta=5e5)),
+    **dict.fromkeys(("apertus", "apertus1p5_text"), Family(theta=1.2e7, explicit=True)),
     "cwm": Family(theta=1e6, explicit=True, defaults=HEAD_128),
     "gpt_oss": Family(theta=150000.0, explicit=True, defaults={"head_dim": 64}),
-    "csm": Family(theta=5e5),
     "gte": Family(theta=160000.0),
     "hy_v3": Family(theta=11158840.0, defaults=HEAD_128),
     "jina_embeddings_v3": Family(theta=20000.0),
     "mllama_text_model": Family(
         theta=5e5, still="cross_attention_layers", defaults={"cross_attention_layers": (3, 8, 13, 18, 23, 28, 33, 38)}
     ),  # fmt: skip
-    "neucodec": Family(defaults={"head_dim": 64}),
+    **dict.fromkeys(("neucodec", "xcodec2"), Family(defaults={"head_dim": 64})),
     "nomic_bert": Family(theta=1000.0),
     "timesfm2_5": Family(defaults={"head_dim": 80}),
-    "xcodec2": Family(defaults={"head_dim": 64}),
     # the first part of the head
-    "phi": Family(partial=0.5),
-    "phi3": Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),
-    "phi4_multimodal": Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),
+    **dict.fromkeys(("glm4_moe", "nemotron", "persimmon", "phi"), Family(partial=0.5)),
+    **dict.fromkeys(
+        ("phi3", "phi4_multimodal"),
+        Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),
+    ),
     "phimoe": Family(theta=1e6, types={"default": "default", "longrope": "longrope"}, mscales=True),
     "gpt_neox": Family(partial=0.25, aliases=NEOX_KEYS),
     "gpt_neox_japanese": Family(partial=1.0, aliases=NEOX_KEYS),
     "stablelm": Family(partial=0.25),
-    "persimmon": Family(partial=0.5),
-    "nemotron": Family(partial=0.5),
-    "glm4_moe": Family(partial=0.5),
     # neighbouring channels in pairs
-    "gptj": Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J),
-    "codegen": Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J),
-    "glm": Family("interleaved", partial=0.5, defaults=HEAD_128),
-    "glm4": Family("interleaved", partial=0.5, defaults=HEAD_128),
-    "cohere": Family("interleaved", theta=5e5),
+    **dict.fromkeys(("codegen", "gptj"), Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J)),
+    **dict.fromkeys(("glm", "glm4"), Family("interleaved", partial=0.5, defaults=HEAD_128)),
+    **dict.fromkeys(("cohere", "ernie4_5_moe"), Family("interleaved", theta=5e5)),
     "helium": Family("interleaved", theta=1e5, defaults=HEAD_128),
     "ernie4_5": Family("interleaved", theta=5e5, defaults=HEAD_128),
-    "ernie4_5_moe": Family("interleaved", theta=5e5),
     "openai_privacy_filter": Family("interleaved", theta=150000.0, explicit=True, defaults={"head_dim": 64}),
     # multi-head latent attention
-    "deepseek_v32": Family("interleaved", latent=True, defaults=LATENT),
+    **dict.fromkeys(("deepseek_v2", "deepseek_v32"), Family("interleaved", latent=True, defaults=LATENT)),
+    **dict.fromkeys(
+        ("axk1", "deepseek_v3", "kimi_k2", "youtu"),  # Kimi K2 by the code of DeepSeek V3
+        Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),
+    ),
     "glm_moe_dsa": Family("interleaved", latent=True, defaults=LATENT_192),
     "minicpm3": Family(latent=True, defaults={"qk_nope_head_dim": 64, "qk_rope_head_dim": 32}),
     "mistral4": Family("interleaved", latent=True, partial=1.0, aside=MISTRAL_4, explicit=True,
                        defaults=LATENT | {"rope_interleave": True, "qk_nope_head_dim": 64}),
-    **{name: Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True})
-       for name in ("axk1", "youtu")},
     "glm4_moe_lite": Family("interleaved", latent=True, defaults=LATENT_192 | {"rope_interleave": True}),
-    "deepseek_v2": Family("interleaved", latent=True, defaults=LATENT),
-    "deepseek_v3": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),
-    "kimi_k2": Family("interleaved", latent=True, defaults=LATENT | {"rope_interleave": True}),  # by the same code
     # some layers do not rotate
     "cohere2": Family("interleaved", still="full_attention", full_every=4, aliases=ROTARY_PCT),
     "smollm3": Family(theta=2e6, still="no_rope_layers"),
     "llama4_text": Family("interleaved", theta=5e5, still="no_rope_layers", defaults=HEAD_128),
     "llama4": Family(text="llama4_text"),
     "qwen3_next": Family(partial=0.25, other="linear_attention", full_every=4, defaults=HEAD_256),
-    "exaone4": Family(still="full_attention beside sliding", full_every=4),
-    "exaone_moe": Family(still="full_attention beside sliding", full_every=4),
+    **dict.fromkeys(("exaone4", "exaone_moe"), Family(still="full_attention beside sliding", full_every=4)),
     "kolibri1": Family(still="full_attention beside sliding", defaults=HEAD_128),
-    "afmoe": Family(still="full_attention", defaults=HEAD_128),
-    "flint": Family(still="full_attention", defaults=HEAD_128),
-    "lfm2": Family(theta=1e6, other="conv"),
-    "lfm2_moe": Family(theta=1e6, other="conv"),
+    **dict.fromkeys(("afmoe", "flint"), Family(still="full_attention", defaults=HEAD_128)),
+    **dict.fromkeys(("lfm2", "lfm2_moe"), Family(theta=1e6, other="conv")),
     "minimax": Family(theta=1e6, other="linear_attention"),
     "granitemoehybrid": Family(other="linear_attention", rotates="rope"),
     # layer types with parameters of their own
-    **{name: Family(by_type=True, explicit=True, partial=1.0, defaults=HEAD_128)
-       for name in ("laguna", "mellum")},
+    **dict.fromkeys(("laguna", "mellum"), Family(by_type=True, explicit=True, partial=1.0, defaults=HEAD_128)),
     "mimo_v2_flash": Family(by_type=True, explicit=True, partial=1.0, defaults={"head_dim": 192}),
     "t5gemma2_text": Family(by_type=True, explicit=True, defaults=HEAD_256),
     "ultrabert": Family(by_type=True, explicit=True),
@@ -139,41 +125,42 @@ FAMILIES: dict[str, Family] = {
     "gemma3": Family(text="gemma3_text"),
     "gemma3n_text": Family(theta=1e6, by_type=True, local=1e4, full_every=5, defaults=HEAD_256),
     "gemma3n": Family(text="gemma3n_text"),
-    **{name: Family(
+    **dict.fromkeys(("diffusion_gemma_text", "embedding_gemma2_text", "gemma4_text", "gemma4_unified_text"), Family(
         theta=1e6, by_type=True, local=1e4, silent=GEMMA_4, full_every=6, full_last=True,
         defaults={"head_dim": 256, "global_head_dim": 512},
-    ) for name in ("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text", "embedding_gemma2_text")},
+    )),  # fmt: skip
     "diffusion_gemma": Family(text="diffusion_gemma_text"),
     "embedding_gemma2": Family(text="embedding_gemma2_text"),
     "gemma4_unified": Family(text="gemma4_unified_text"),
     "gemma4": Family(text="gemma4_text"),
     "olmo3": Family(theta=5e5, by_type=True, full_every=4),
-    "modernbert": Family(theta=160000.0, by_type=True, local=1e4, scaled=BOTH, full_first=3, aliases=BERT_KEYS),
-    "modernbert-decoder": Family(theta=160000.0, by_type=True, local=1e4, scaled=BOTH, full_first=3, aliases=BERT_KEYS),
+    **dict.fromkeys(
+        ("modernbert", "modernbert-decoder"),
+        Family(theta=160000.0, by_type=True, local=1e4, scaled=BOTH, full_first=3, aliases=BERT_KEYS),
+    ),
     # positions (t, h, w)
-    "qwen2_vl_text": Family(theta=1e6, sections=(16, 24, 24), types=MROPE_TYPES),
+    **dict.fromkeys(
+        ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"),
+        Family(theta=1e6, sections=(16, 24, 24), types=MROPE_TYPES),
+    ),
     "qwen2_vl": Family(text="qwen2_vl_text", flat=True),
-    "qwen2_5_vl_text": Family(theta=1e6, sections=(16, 24, 24), types=MROPE_TYPES),
     "qwen2_5_vl": Family(text="qwen2_5_vl_text", flat=True),
     "qwen3_vl_text": Family(theta=5e5, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True, defaults=HEAD_128),
     "qwen3_vl": Family(text="qwen3_vl_text"),
     "qwen3_vl_moe_text": Family(theta=5e5, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True),
     "qwen3_vl_moe": Family(text="qwen3_vl_moe_text"),
-    "qwen3_5_text": Family(
+    **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_text"), Family(
         partial=0.25, sections=(11, 11, 10), in_turn=True, types=MROPE_TYPES, other="linear_attention", full_every=4,
         defaults=HEAD_256,
-    ),  # fmt: skip
+    )),  # fmt: skip
     "qwen3_5": Family(text="qwen3_5_text"),
-    "qwen3_5_moe_text": Family(
-        partial=0.25, sections=(11, 11, 10), in_turn=True, types=MROPE_TYPES, other="linear_attention", full_every=4,
-        defaults=HEAD_256,
-    ),  # fmt: skip
     "qwen3_5_moe": Family(text="qwen3_5_moe_text"),
-    "glm4v_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
+    **dict.fromkeys(
+        ("glm4v_text", "glm_ocr_text"), Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES)
+    ),
     "glm4v": Family(text="glm4v_text"),
     "paddleocr_vl_text": Family(theta=5e5, sections=(16, 24, 24), types=MROPE_TYPES, defaults=HEAD_128),
     "paddleocr_vl": Family(text="paddleocr_vl_text", flat=True),
-    "glm_ocr_text": Family("interleaved", partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
     "glm_ocr": Family(text="glm_ocr_text"),
     "glm4v_moe_text": Family(partial=0.5, sections=(8, 12, 12), types=MROPE_TYPES),
     "glm4v_moe": Family(text="glm4v_moe_text"),
@@ -181,7 +168,6 @@ FAMILIES: dict[str, Family] = {
         explicit=True, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True, defaults=HEAD_128
     ),
     "cosmos3_edge": Family(text="cosmos3_edge_text"),
-    "qwen2_5_omni_text": Family(theta=1e6, sections=(16, 24, 24), types=MROPE_TYPES),
     "qwen2_5_omni_thinker": Family(text="qwen2_5_omni_text"),
     "qwen2_5_omni": Family(text="qwen2_5_omni_thinker", within="thinker_config"),
     "qwen3_omni_moe_text": Family(theta=1e6, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True),

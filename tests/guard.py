@@ -35,7 +35,7 @@ def fenced(array, at_end):
 def main(dtype):
     count = 0
     for pairs, at_end, gather, pairing in itertools.product(
-        (1, 8, 17, 31, 33, 64), (True, False), (True, False), ("half-split", "interleaved")
+        (1, 3, 8, 17, 31, 32, 33, 64), (True, False), (True, False), ("half-split", "interleaved")
     ):
         for start, rest in ((0, 0), (1, 2)):
             width = start + 2 * pairs + rest

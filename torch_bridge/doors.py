@@ -1,8 +1,8 @@
 """Names of torch that it does not document, each with why it is needed and what happens where it is missing.
 
 Without any of these, `watched` is always true: then every rotation takes the operators, or torch's own
-operations, as under a transform. That is slower, and as right. Where a config of
-transformers does not tell how its model attends, `attention_of` is None, and attention stays as it is.
+operations, as under a transform. That is slower, and as right. Where a config of transformers does not tell
+how its model attends, `attention_of` is None, and attention stays as it is.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 def watched() -> bool:
     """Whether a dispatch mode, a transform of functions or forward-mode differentiation has to see every operation."""
-    return bool(modes() or transforms()) or getattr(forward_ad, "_current_level", 0) >= 0
+    return bool(modes()) or transformed()
 
 
 def transformed() -> bool:
@@ -26,7 +26,6 @@ def attention_of(config: Any) -> str | None:
     """The name of how a model attends: `set_attn_implementation` sets it, nothing public tells it."""
     name: str | None = getattr(config, "_attn_implementation", None)
     return name
-
 
 
 def private(name: str) -> Callable[[], Any]:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
@@ -65,14 +65,6 @@ def give(new: Given) -> None:
             module.exact = exact
 
 
-class Found(NamedTuple):
-    """A language model, its rotary module, and whose config they follow."""
-
-    owner: Any
-    config: Any
-    rotary: Any
-
-
 def patch(model: nn.Module, attention: bool = True) -> Changed:
     """Make every language model within `model` rotate by exact tables and fast kernels.
 
@@ -97,10 +89,10 @@ def patch(model: nn.Module, attention: bool = True) -> Changed:
         raise ValueError(unknown(model))
     new: Given = []
     attends: Attends = []
-    for owner, config, rotary in found:
+    for owner, rotary in found:
         if isinstance(rotary, Patched) and rotary.exact:
             continue
-        exact = Exact(config, isinstance(getattr(rotary, "rope_type", None), dict), lengths(rotary))
+        exact = Exact(owner.config, isinstance(getattr(rotary, "rope_type", None), dict), lengths(rotary))
         dtype = next(owner.parameters()).dtype
         if any(buffer.is_meta for buffer in rotary.buffers()):
             exact.unchecked = dtype
@@ -136,11 +128,10 @@ def slower(owner: Any) -> str | None:
     return {ours: own for own, ours in NAMES.items()}.get(attention_of(owner.config) or "")
 
 
-def search(model: nn.Module) -> Iterator[Found]:
-    """Every language model of a known type that owns a rotary module, beside functions that it calls."""
+def search(model: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """Every language model of a known type, and the rotary module that it owns, beside functions that it calls."""
     for owner in model.modules():
-        config: Any = getattr(owner, "config", None)
-        if getattr(config, "model_type", None) not in FAMILIES:
+        if getattr(getattr(owner, "config", None), "model_type", None) not in FAMILIES:
             continue
         for rotary in owner.children():
             name, file = type(rotary).__name__, sys.modules[patched.own(rotary).__module__]
@@ -151,7 +142,7 @@ def search(model: nn.Module) -> Iterator[Found]:
                     f"a {name} has a forward of its own, as accelerate gives to what it offloads; "
                     "expected the model to be patched before that"
                 )
-            yield Found(owner, config, rotary)
+            yield owner, rotary
 
 
 def lengths(rotary: nn.Module) -> dict[str | None, int]:

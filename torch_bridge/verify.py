@@ -14,7 +14,7 @@ from rope_ref.exactness import UNIT, budget
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
 from torch_bridge.exact import Exact
-from torch_bridge.models import BOTH, EXPECTED, LAST, ONE, Call, half_split, version
+from torch_bridge.models import BOTH, EXPECTED, LAST, ONE, Call, version
 
 PLACES = (0, 1, 2, 3, 5, 8, 13, 21, 100)
 
@@ -52,8 +52,7 @@ def verify(module: nn.Module, exact: Exact, dtype: torch.dtype, functions: dict[
             for named, (there, call) in functions.items():
                 ask = f"{named} of {model_type}, layer type {kind}" if kind else f"{named} of {model_type}"
                 if call.sections:
-                    sections = exact.config.rope_parameters["mrope_section"]
-                    there, call = functools.partial(there, mrope_section=sections), call._replace(ours=half_split)
+                    there = functools.partial(there, mrope_section=exact.config.rope_parameters["mrope_section"])
                 compare(there, call, original, ids, rope, angle, f"{ask}, as it was")
                 tables = new[::-1] if call.takes == LAST else new
                 compare(call.ours, call, tables, ids, rope, 4 * UNIT["float64"], f"our {ask}")

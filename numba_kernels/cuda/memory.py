@@ -40,7 +40,6 @@ def at(address: int, part: Any) -> Any:
 if SIMULATED:
     load, store = peek, poke
 else:
-    from numba.core import cgutils
     from numba.cuda.extending import intrinsic, overload
 
     GLOBAL = 1  # the address space of device memory
@@ -85,7 +84,7 @@ else:
 
     def _builtin(build: Any, name: str, result: Any, args: Any) -> Any:
         kind = ir.FunctionType(result, [arg.type for arg in args])
-        return build.call(cgutils.get_or_insert_function(build.module, kind, name), args)
+        return build.call(build.module.globals.get(name) or ir.Function(build.module, kind, name), args)
 
     @intrinsic
     def _rounded_product(typing: Any, a: Any, b: Any) -> Any:

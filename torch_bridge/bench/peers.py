@@ -69,7 +69,7 @@ def compiled(xs: Sequence[Tensor], rope: Rope, start: int) -> Peer:
     def formulas(xs: Sequence[Tensor], cos: Tensor, sin: Tensor) -> Sequence[Tensor]:
         return [apply_rotary_pos_emb(x, cos, sin, rope.pairing) for x in xs]
 
-    torch._dynamo.reset()  # else the compiler makes one program for all sizes from the second on
+    torch.compiler.reset()  # else the compiler makes one program for all sizes from the second on
     turn = torch.compile(formulas, dynamic=False)
     return Peer(lambda: turn(xs, *wide), as_it_is, name_of(xs[0]))
 
