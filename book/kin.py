@@ -27,7 +27,8 @@ NAMES = {make: name for name, make in CATALOGUE.items()}
 
 # where the parent is neither called by the variant nor `default`
 PARENTS = {"yarn": "ntk_by_parts", "ntk_by_parts": "linear", "dynamic_ntk": "ntk", "mrope_interleaved": "mrope"} | {
-    name: "axial" for name in ("eva02", "pixtral", "qwen2_vl_vision", "dinov3", "sam2", "mixed", "wan",
+    name: "axial" for name in ("eva02", "pixtral", "qwen2_vl_vision", "dinov3", "sam2", "moonvit",
+                               "mixed", "wan",
                                "hunyuan_video", "cogvideox", "flux", "v_jepa_2", "golden")}  # fmt: skip
 HOUSEKEEPING = {"whole", "angle_dtype", "unscaled", "turning", "_quartered"}
 

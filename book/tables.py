@@ -7,8 +7,8 @@ import numpy as np
 
 from book.kin import CONFIGS, NAMES
 from rope_ref.configs import layers
-from rope_ref.explain import spans, speeds
 from rope_ref.parameters import Layer
+from rope_ref.spectrum import spans, speeds
 
 EDITABLE = ("default", "linear", "ntk", "dynamic_ntk", "llama3", "yarn", "longrope", "proportional")
 

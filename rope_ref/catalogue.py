@@ -32,6 +32,7 @@ CATALOGUE: dict[str, Callable[..., Rope]] = {
     "dinov3": vision.dinov3,
     "sam2": vision.sam2,
     "llama4_vision": vision.llama4,
+    "moonvit": vision.moonvit,
     "mixed": vision.mixed,
     "wan": video.wan,
     "hunyuan_video": video.hunyuan_video,

@@ -9,15 +9,18 @@ import traceback
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from rope_ref.catalogue import CATALOGUE
 from rope_ref.compare import compare
-from rope_ref.explain import explain, grouped
+from rope_ref.explain import as_json, explain, grouped, parts
 from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
 from rope_ref.show import shown
 from rope_ref.usage import Parser, extra
 
+DESCRIBED = "a config.json, .gguf, .onnx, params.json, or tables in .npy, .safetensors, .pt"
+OVERRIDES = "keys laid over the config, as by vLLM's --hf-overrides"
 COMMANDS = "rope_ref.commands"  # the group of entry points by which other packages bring commands
 
 
@@ -71,18 +74,23 @@ def version() -> str:
 
 
 def add_explain(one: argparse.ArgumentParser) -> None:
-    one.add_argument("config", metavar="CONFIG", help="a config.json, or the folder that holds it")
+    one.add_argument("config", metavar="CONFIG", help=f"{DESCRIBED}, or the folder that holds it")
     one.add_argument("--layer", type=int, metavar="N", help="this layer alone, counted from 0")
     one.add_argument("--length", type=int, metavar="N", help="length of the sequence, for dynamic NTK and LongRoPE")
+    one.add_argument("--like", metavar="MODEL_TYPE", help="read a config of unknown model_type as one of this")
+    one.add_argument("--pairing", choices=PAIRINGS, help="which channels turn together, where it is not as usual")
+    one.add_argument("--part", choices=("text", "vision"), help="this part alone")
+    one.add_argument("--overrides", type=json_dict, metavar="JSON", help=OVERRIDES)
+    one.add_argument("--json", metavar="FILE", help="write it as JSON; - for standard output, and nothing else")
     one.add_argument("--angle-dtype", choices=ANGLE_DTYPES, default="float64", help="default: %(default)s")
     one.add_argument("--plot", metavar="FILE", help="draw a figure too (needs the extra `plot`)")
     one.set_defaults(run=run_explain)
 
 
 def add_diff(one: argparse.ArgumentParser) -> None:
-    described = "a config.json, its folder, a .gguf, a params.json, a table in .npy or safetensors"
-    one.add_argument("left", metavar="A", help=described)
+    one.add_argument("left", metavar="A", help=f"{DESCRIBED}, or a folder")
     one.add_argument("right", metavar="B", help="another")
+    one.add_argument("--overrides", type=json_dict, metavar="JSON", help=f"{OVERRIDES}; over B")
     one.add_argument("--length", type=int, metavar="N", help="length of the sequence, for dynamic NTK and LongRoPE")
     one.add_argument("--json", metavar="FILE", help="write what differs as JSON; - for standard output")
     one.set_defaults(run=run_diff)
@@ -130,28 +138,45 @@ def add_check(one: argparse.ArgumentParser) -> None:
     one.set_defaults(run=run_check)
 
 
+def json_dict(text: str) -> dict[str, Any]:
+    """A dict written as JSON, for argparse."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
 def run_explain(given: argparse.Namespace) -> int:
-    path = Path(given.config)
-    path = path / "config.json" if path.is_dir() else path
-    groups = grouped(path, layer=given.layer, length=given.length, angle_dtype=given.angle_dtype)
+    names = ("layer", "length", "angle_dtype", "like", "pairing", "overrides")
+    words = {name: getattr(given, name) for name in names}
+    if given.part:
+        groups = {given.part: grouped(given.config, part=given.part, **words)}
+    else:
+        groups = parts(given.config, **words)
     if given.plot:  # first, so that it is there even if the reader of the text leaves early
         with extra("plot"):
             from rope_ref.plot import plot
 
-            plot(groups, given.plot)
-    print(explain(groups))
-    if given.plot:
+            plot(next(iter(groups.values())), given.plot)
+    text = "\n\n".join(explain(each, part) for part, each in groups.items()) + "\n"
+    written({part: as_json(each) for part, each in groups.items()}, text, given.json)
+    if given.plot and given.json != "-":
         print(f"\ndrawn: {given.plot}")
     return 0
 
 
 def run_diff(given: argparse.Namespace) -> int:
-    found = compare(given.left, given.right, length=given.length)
-    text = json.dumps(found.as_json(), indent=1) + "\n"
-    if given.json and given.json != "-":
-        Path(given.json).write_text(text)
-    print(text if given.json == "-" else found, end="" if given.json == "-" else "\n")
+    found = compare(given.left, given.right, length=given.length, overrides=given.overrides)
+    written(found.as_json(), f"{found}\n", given.json)
     return 0 if found.alike else 1
+
+
+def written(facts: Any, text: str, file: str | None) -> None:
+    """Print the text, and write the facts as JSON where asked; with "-" the facts alone are printed."""
+    said = json.dumps(facts, indent=1) + "\n"
+    if file and file != "-":
+        Path(file).write_text(said)
+    print(said if file == "-" else text, end="")
 
 
 def run_show(given: argparse.Namespace) -> int:

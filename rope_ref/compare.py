@@ -1,7 +1,7 @@
 """Whether two descriptions of a model turn alike, and if not, what each says: `rope-ref diff`."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from rope_ref.configs import layers
 from rope_ref.exactness import UNIT
-from rope_ref.explain import spans
 from rope_ref.pairing import channels
 from rope_ref.parameters import Layer
 from rope_ref.rope import Rope
+from rope_ref.spectrum import spans
 
 POSITIONS = (1024, 8192, 32768, 131072)
 PLACES = ("head_dim", "channels that turn", "first channel", "pairing", "axes")
@@ -78,10 +78,13 @@ class Comparison:
         return {"alike": self.alike, "positions": POSITIONS, "differences": [vars(d) for d in self.differences]}
 
 
-def compare(left: object, right: object, *, length: int | None = None) -> Comparison:
+def compare(
+    left: object, right: object, *, length: int | None = None, overrides: Mapping[str, Any] | None = None
+) -> Comparison:
     """Compare two descriptions, in any formats that `from_config` reads, layer by layer; or two Ropes.
 
-    length  of the sequence, for dynamic NTK and LongRoPE
+    length     of the sequence, for dynamic NTK and LongRoPE
+    overrides  keys laid over the right one, a config of transformers, as vLLM and SGLang do where they serve it
 
     What stands in one layer alone (a table of frequencies) is compared with every layer of the other. Raises what
     `from_config` raises.
@@ -96,22 +99,37 @@ def compare(left: object, right: object, *, length: int | None = None) -> Compar
     >>> compare(config, config).alike
     True
     """
-    one, two = described(left, length), described(right, length)
+    one, two = described(left, length), described(right, length, overrides)
     if len(one) == 1 or len(two) == 1:
         one, two = (one * len(two), two) if len(one) == 1 else (one, two * len(one))
     groups: dict[tuple[Layer | None, Layer | None], list[int]] = {}
-    for index, pair in enumerate(zip_longest(one, two)):
+    for index, sides in enumerate(zip_longest(one, two)):
+        pair = closed(*sides), closed(*sides[::-1])
         if not alike(*pair):
             groups.setdefault(pair, []).append(index)
     return Comparison(tuple(difference(*pair, which) for pair, which in groups.items()))
 
 
-def described(source: object, length: int | None) -> list[Layer]:
+def described(source: object, length: int | None, overrides: Mapping[str, Any] | None = None) -> list[Layer]:
     if isinstance(source, Rope):
         make, given = source.origin or (None, {})
         name = make.__name__ if make else "default" if source.inv_freq is None else "given"
         return [Layer("full_attention", name, float(given.get("theta") or source.theta), source)]
-    return layers(source, length=length)
+    return layers(source, length=length, overrides=overrides)
+
+
+def closed(one: Layer | None, other: Layer | None) -> Layer | None:
+    """The layer, with what its description leaves open as the other has it, where that fits."""
+    if one is None or other is None or not one.open or one.rope.pairs != other.rope.pairs:
+        return one
+    mine, fields = one.rope, {name: getattr(other.rope, name) for name in one.open if name != "axes"}
+    w = mine.omega
+    if "axes" in one.open and other.rope.axes and mine.axes is None:
+        w = np.where(other.rope.omega != 0, w[:, None], 0.0)
+    width = max(fields.get("head_dim", mine.head_dim), fields.get("start", mine.start) + 2 * mine.pairs)
+    rope = replace(mine, **fields | {"head_dim": width}, rotary_dim=2 * mine.pairs, inv_freq=w)
+    object.__setattr__(rope, "origin", mine.origin)
+    return one._replace(rope=rope)
 
 
 def alike(one: Layer | None, two: Layer | None) -> bool:
@@ -122,9 +140,14 @@ def alike(one: Layer | None, two: Layer | None) -> bool:
     if not a.omega.any() and not b.omega.any():
         return True
     same = (a.pairing, a.start, a.omega.shape, a.xpos) == (b.pairing, b.start, b.omega.shape, b.xpos)
-    close = same and bool(np.allclose(a.omega, b.omega, rtol=SAME, atol=0))
+    close = same and bool(np.allclose(a.omega, b.omega, rtol=rounding(one, two), atol=0))
     # channels that pass through on the right of those that turn count where half-split pairs reach over them
-    return close and abs(a.attention_scale / b.attention_scale - 1) < SAME
+    return close and abs(a.attention_scale / b.attention_scale - 1) < rounding(one, two)
+
+
+def rounding(*sides: Layer) -> float:
+    """By how much, relative, frequencies differ that are the same."""
+    return max(SAME, *(one.rounded for one in sides))
 
 
 def difference(one: Layer | None, two: Layer | None, which: list[int]) -> Difference:
@@ -137,11 +160,11 @@ def difference(one: Layer | None, two: Layer | None, which: list[int]) -> Differ
     if a.omega.shape != b.omega.shape or a.start != b.start:
         return Difference(tuple(which), told, magnitude=ratio)
     off = np.abs(a.omega - b.omega)
-    off = np.where(off <= SAME * np.abs(b.omega), 0.0, off)
+    off = np.where(off <= rounding(one, two) * np.abs(b.omega), 0.0, off)
     fastest = float(off.max(initial=0.0))
     apart = tuple(fastest * p for p in POSITIONS) if fastest else ()
     order: tuple[int, ...] = ()
-    ratio = 1.0 if abs(ratio - 1) < SAME else ratio
+    ratio = 1.0 if abs(ratio - 1) < rounding(one, two) else ratio
     if not fastest and ratio == 1:  # by whatever names it is said
         told = {name: values for name, values in told.items() if name in PLACES}
         order = permutation(a, b) if a.pairing != b.pairing else ()

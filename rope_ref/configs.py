@@ -11,33 +11,39 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rope_ref import formats, frequencies
+from rope_ref import formats, frequencies, towers
 from rope_ref.families import FAMILIES
 from rope_ref.family import Family
+from rope_ref.kinds import bases, head_dims, layer_types
+from rope_ref.overrides import overridden
 from rope_ref.pairing import check
 from rope_ref.parameters import MROPE, Layer, read_layer
 from rope_ref.rope import Rope
-from rope_ref.settings import Settings, agreed, listed, number, size
+from rope_ref.settings import Settings, agreed, size
 
 ABOUT_ROTATION = re.compile("rope|rotary|theta|yarn|alibi")
 
 
 def from_config(
     config: object, layer: int | None = None, *, length: int | None = None, angle_dtype: str = "float64",
-    like: str | None = None, pairing: str | None = None,
+    like: str | None = None, pairing: str | None = None, part: str = "text",
+    overrides: Mapping[str, Any] | None = None,
 ) -> Rope:  # fmt: skip
     """The Rope of one layer, or of all layers if they agree.
 
-    config  a dict, the path to a config.json, or an object with `to_dict` (a transformers config); or what
-            `rope_ref.formats` reads: GGUF, params.json, engines' and diffusers' configs, tables in files
-    layer   index of the layer; without it all layers must have the same Rope
-    length  for dynamic NTK and LongRoPE, the length of the sequence or the capacity, whichever the
-            implementation switches by; without it, a sequence within the trained length
-    like    the model_type to read a config of transformers as, where its own is not known
-    pairing the pairing of the checkpoint, where it is another than that family's
+    config     a dict, the path to a config.json or its folder, or an object with `to_dict` (a transformers config);
+               or what `rope_ref.formats` reads: GGUF, ONNX, params.json, engines' and diffusers' configs, tables
+    layer      index of the layer; without it all layers must have the same Rope
+    length     for dynamic NTK and LongRoPE, the length of the sequence or the capacity, whichever the
+               implementation switches by; without it, a sequence within the trained length
+    like       the model_type to read a config of transformers as, where its own is not known
+    pairing    the pairing of the checkpoint, where it is another than that family's
+    part       "text", or "vision" for the tower that reads images, whose positions are (row, column)
+    overrides  keys laid over a config of transformers, as vLLM and SGLang do where they serve it
 
     Raises ValueError for what it does not understand, naming the key, TypeError for a config of the
     wrong type, IndexError for a layer that the model does not have. A layer that does not rotate has
@@ -47,7 +53,9 @@ def from_config(
     >>> from_config(config)
     Rope(head_dim=64, theta=500000.0)
     """
-    each = layers(config, length=length, angle_dtype=angle_dtype, like=like, pairing=pairing)
+    each = layers(
+        config, length=length, angle_dtype=angle_dtype, like=like, pairing=pairing, part=part, overrides=overrides
+    )
     check_layer(layer, len(each))
     if layer is None and len({one.rope for one in each}) > 1:
         names = ", ".join(sorted({one.kind for one in each}))
@@ -57,26 +65,35 @@ def from_config(
 
 def layers(
     config: object, *, length: int | None = None, angle_dtype: str = "float64", like: str | None = None,
-    pairing: str | None = None,
+    pairing: str | None = None, part: str = "text", overrides: Mapping[str, Any] | None = None,
 ) -> list[Layer]:  # fmt: skip
     """Every layer of a model; arguments and errors as in `from_config`."""
+    if part not in ("text", "vision"):
+        raise ValueError(f"part is {part!r}; expected 'text' or 'vision'")
     if pairing is not None:
         check(pairing)
-    if isinstance(config, (str, os.PathLike)) and Path(config).is_dir():
-        config = Path(config) / "config.json"
+    if isinstance(config, (str, os.PathLike)):
+        config = formats.found(Path(config))
     other = formats.read(config, length, angle_dtype)
     if other is not None:
-        return other
-    settings, family = language_model(load(config) | ({} if like is None else {"model_type": like}))
+        for name, value, usual in (("like", like, None), ("overrides", overrides, None), ("part", part, "text")):
+            if value != usual:
+                raise ValueError(f"{name} is {value!r}; expected {usual!r} for what is no config of transformers")
+        return other if pairing is None else [one.settled(pairing=pairing) for one in other]
+    whole = load(config) | ({} if like is None else {"model_type": like})
+    whole = whole if overrides is None else overridden(whole, overrides)
+    if part == "vision" or whole.get("model_type") in towers.SCHEMES:
+        return towers.layers(whole, angle_dtype)
+    settings, family = language_model(whole)
     family = family if pairing is None else replace(family, pairing=pairing)
     check_names(settings, family)
-    alike = not family.by_type and family.still is None and family.other == "sliding_attention"
+    alike = not family.by_type and not family.kinds and family.still is None and family.other == "sliding_attention"
     count = size(settings, "num_hidden_layers", 1 if alike else None)  # where all are alike, one stands for all
     check_whole("length", length)
     if length is not None:
         frequencies.check_length("length", length)
     kinds = layer_types(settings, family, count)
-    which = list(zip(kinds, head_dims(settings, family, kinds), strict=True))
+    which = list(zip(kinds, head_dims(settings, family, kinds), bases(settings, family, kinds), strict=True))
     made = {each: read_layer(settings, family, *each, length, angle_dtype) for each in dict.fromkeys(which)}
     return [made[each] for each in which]
 
@@ -143,6 +160,7 @@ def check_names(settings: Settings, family: Family) -> None:
     known |= set() if family.fixed or family.silent else {"rope_theta", "rope_scaling", "partial_rotary_factor"}
     known |= {"rope_local_base_freq"} if family.local is not None and not family.silent else set()
     known |= {"no_rope_layers", "no_rope_layer_interval"} if family.still == "no_rope_layers" else set()
+    known |= {"layer_rope_theta"} if family.still == "layer_rope_theta" else set()
     known |= {"rotary_dim"} if family.narrowed else set()
     known |= {"alibi"} if settings["model_type"] == "falcon" else set()
     for key, value in settings.items():
@@ -151,64 +169,3 @@ def check_names(settings: Settings, family: Family) -> None:
             raise ValueError(f"{key} is {value!r}; a {settings['model_type']} config has {', '.join(sorted(known))}")
     if family.fixed and settings["rotary"] is not True:
         raise ValueError(f"rotary is {settings['rotary']!r}; expected true")
-
-
-def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
-    """What each layer is called; "still" if it does not rotate."""
-    if settings.get("alibi") or family.rotates not in (None, settings.get("position_embedding_type")):
-        return ["still"] * layers
-    if family.still == "no_rope_layers":
-        every = number(settings, "no_rope_layer_interval", 4, whole=True)
-        turns = settings.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
-        return ["full_attention" if turn else "still" for turn in listed("no_rope_layers", turns, layers, (0, 1))]
-    if family.still == "cross_attention_layers":
-        crossing = settings.get("cross_attention_layers") or []
-        return ["still" if i in crossing else "full_attention" for i in range(layers)]
-    if not family.by_type and family.still is None and family.other == "sliding_attention":
-        return ["full_attention"] * layers
-    if settings.get("layer_types") is not None:
-        kinds = listed("layer_types", settings["layer_types"], layers, ("full_attention", family.other))
-    elif family.full_first:
-        n = number(settings, "global_attn_every_n_layers", family.full_first, whole=True)
-        kinds = [family.other if i % n else "full_attention" for i in range(layers)]
-    else:
-        key = "sliding_window_pattern" if family.other == "sliding_attention" else "full_attention_interval"
-        n = number(settings, key, family.full_every, whole=True)
-        kinds = [family.other if (i + 1) % n else "full_attention" for i in range(layers)]
-    if family.full_last:
-        kinds[-1] = "full_attention"
-    windowed = settings.get("sliding_window", "by default") is not None
-    if family.still == "full_attention":
-        kinds = [kind if kind == "sliding_attention" and windowed else "still" for kind in kinds]
-    if family.still == "full_attention beside sliding" and windowed:
-        kinds = [kind if kind == "sliding_attention" else "still" for kind in kinds]
-    return ["still" if kind in ("linear_attention", "conv") else kind for kind in kinds]
-
-
-def head_dims(settings: Settings, family: Family, kinds: list[str]) -> list[int]:
-    """The width of the heads of each layer."""
-    if family.latent:
-        turning, still = (size(settings, key) for key in ("qk_rope_head_dim", "qk_nope_head_dim"))
-        if settings.get("head_dim") not in (None, turning, turning + still):
-            raise ValueError(f"head_dim is {settings['head_dim']!r}; expected qk_rope_head_dim = {turning}")
-        return [turning + still] * len(kinds)
-    if settings.get("head_dim") is not None and not family.derived:
-        width = size(settings, "head_dim")
-    else:
-        hidden, heads = (number(settings, key, whole=True) for key in ("hidden_size", "num_attention_heads"))
-        if hidden % heads:
-            raise ValueError(f"hidden_size is {hidden}; expected a multiple of the {heads} heads, or head_dim")
-        width = size({"head_dim": agreed("head_dim", hidden // heads, settings.get("head_dim"))}, "head_dim")
-    widths = [width] * len(kinds)
-    own = settings.get("per_layer_config")
-    if own is not None and "global_head_dim" in family.defaults:
-        if not isinstance(own, Mapping):
-            raise ValueError(f"per_layer_config is {own!r}; expected a dict of layers")
-        for index, layer in own.items():
-            if not 0 <= int(index) < len(kinds) or not isinstance(layer, Mapping):
-                raise ValueError(f"per_layer_config has {index!r}: {layer!r}; expected a dict for one of the layers")
-            widths[int(index)] = number(layer, "head_dim", width, whole=True)
-    elif "global_head_dim" in family.defaults:
-        full = number(settings, "global_head_dim", whole=True)
-        widths = [full if kind == "full_attention" else width for kind in kinds]
-    return widths

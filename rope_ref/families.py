@@ -10,6 +10,7 @@ BOTH = ("full_attention", "sliding_attention")
 GPT_KEYS = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}
 ROTARY_PCT = {"rotary_pct": "partial_rotary_factor"}
 NEOX_KEYS = {"rotary_emb_base": "rope_theta"} | ROTARY_PCT
+MOONSHINE_KEYS = {f"decoder_{key}": key for key in ("num_attention_heads", "num_hidden_layers")}
 BERT_KEYS = {"global_rope_theta": "rope_theta", "local_rope_theta": "rope_local_base_freq"}
 PHI_TYPES = {"default": "default", "longrope": "longrope", "su": "longrope", "yarn": "longrope"}
 MROPE_TYPES = {t: t for t in TYPES} | {"mrope": "default"}
@@ -26,8 +27,8 @@ PLAIN = ("arcee", "aria_text", "chameleon", "deepseek_ocr2_text", "diffllama", "
     "falcon_h1", "gradium_phonon_tts", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe",
     "granitemoeshared", "hunyuan_v1_dense", "hunyuan_v1_moe", "hyperclovax", "idefics", "jais2",
     "kyutai_speech_to_text", "lasr_encoder", "llama", "mimi", "ministral", "mistral", "moshi", "olmo", "olmo2",
-    "olmoe", "pocket_tts", "qwen2", "qwen2_moe", "qwen3_moe", "starcoder2", "unlimited_ocr_text",
-    "voxtral_realtime_text")  # fmt: skip
+    "olmoe", "pocket_tts", "pocket_tts_audio_tokenizer", "qwen2", "qwen2_moe", "qwen3_moe", "starcoder2",
+    "unlimited_ocr_text", "voxtral_realtime_text")  # fmt: skip
 PLAIN_128 = ("hrm_text", "qwen3", "seed_oss")
 PLAIN_256 = ("gemma", "gemma2", "vaultgemma")
 
@@ -56,6 +57,12 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(PLAIN, Family()),
     **dict.fromkeys(PLAIN_128, Family(defaults=HEAD_128)),
     **dict.fromkeys(PLAIN_256, Family(defaults=HEAD_256)),
+    "higgs_audio_v2": Family(theta=5e5, explicit=True, defaults=HEAD_128),
+    "dia_decoder": Family(defaults=HEAD_128),
+    "dia": Family(text="dia_decoder", within="decoder_config"),
+    "blt": Family(text="blt_global_transformer", within="global_config"),
+    "evolla": Family(theta=5e5),
+    "jetmoe": Family(aliases={"kv_channels": "head_dim"}, defaults={"kv_channels": 128}),
     "solar_open": Family(theta=1e6, defaults=HEAD_128),
     "muse_glimmer_assistant": Family(theta=5e5, defaults=HEAD_128),
     "minimax_m2": Family(theta=5e6, partial=1.0, narrowed=True, defaults=HEAD_128),
@@ -74,6 +81,7 @@ FAMILIES: dict[str, Family] = {
         theta=5e5, still="cross_attention_layers", defaults={"cross_attention_layers": (3, 8, 13, 18, 23, 28, 33, 38)}
     ),  # fmt: skip
     **dict.fromkeys(("neucodec", "xcodec2"), Family(defaults={"head_dim": 64})),
+    "nanochat": Family(backwards=True),
     "nomic_bert": Family(theta=1000.0),
     "timesfm2_5": Family(defaults={"head_dim": 80}),
     # the first part of the head
@@ -86,7 +94,15 @@ FAMILIES: dict[str, Family] = {
     "gpt_neox": Family(partial=0.25, aliases=NEOX_KEYS),
     "gpt_neox_japanese": Family(partial=1.0, aliases=NEOX_KEYS),
     "stablelm": Family(partial=0.25),
+    "nemotron3_5_transcribe_asr_audio": Family(partial=1.0, explicit=True),
     # neighbouring channels in pairs
+    **dict.fromkeys(
+        ("pe_audio_encoder", "pe_video_encoder", "pe_audio_video_encoder"),
+        Family("interleaved", theta=20000.0, defaults=HEAD_128),
+    ),
+    "blt_global_transformer": Family("interleaved", theta=5e5),
+    "moonshine": Family("interleaved", partial=0.9, aliases=MOONSHINE_KEYS),
+    "moonshine_streaming": Family("interleaved", partial=1.0, explicit=True),
     **dict.fromkeys(("codegen", "gptj"), Family("interleaved", fixed=True, aliases=GPT_KEYS, defaults=GPT_J)),
     **dict.fromkeys(("glm", "glm4"), Family("interleaved", partial=0.5, defaults=HEAD_128)),
     **dict.fromkeys(("cohere", "ernie4_5_moe"), Family("interleaved", theta=5e5)),
@@ -104,7 +120,24 @@ FAMILIES: dict[str, Family] = {
     "mistral4": Family("interleaved", latent=True, partial=1.0, aside=MISTRAL_4, explicit=True,
                        defaults=LATENT | {"rope_interleave": True, "qk_nope_head_dim": 64}),
     "glm4_moe_lite": Family("interleaved", latent=True, defaults=LATENT_192 | {"rope_interleave": True}),
+    "longcat_flash": Family("interleaved", theta=1e7, latent=True, aliases={"num_layers": "num_hidden_layers"},
+                            defaults=LATENT),
+    "axk2": Family("interleaved", latent=True, defaults={"qk_nope_head_dim": 64, "qk_rope_head_dim": 32}),
+    "hy_v4": Family(latent=True, defaults=LATENT_192),
     # some layers do not rotate
+    **dict.fromkeys(("granite_swa", "granitemoe_swa"), Family(still="layer_rope_theta")),
+    "muse_glimmer_text": Family(still="layer_rope_theta", full_every=4, defaults=HEAD_128),
+    "muse_glimmer": Family(text="muse_glimmer_text"),
+    "muse_spark_text": Family(
+        theta=5e5, still="layer_rope_theta", full_every=4, explicit=True, defaults={"head_dim": 64}
+    ),
+    "muse_spark": Family(text="muse_spark_text"),
+    "bamba": Family(partial=0.5, still="attn_layer_indices"),
+    "recurrent_gemma": Family(
+        partial=0.5, still="block_types", types={"default": "default"},
+        defaults={"block_types": ("recurrent", "recurrent", "attention")}),
+    "olmo_hybrid": Family(still="rope_parameters", other="linear_attention", full_every=4),
+    "lara_mini": Family(still="full_attention", kinds=("linear_attention",), defaults=HEAD_128),
     "cohere2": Family("interleaved", still="full_attention", full_every=4, aliases=ROTARY_PCT),
     "smollm3": Family(theta=2e6, still="no_rope_layers"),
     "llama4_text": Family("interleaved", theta=5e5, still="no_rope_layers", defaults=HEAD_128),
@@ -117,6 +150,15 @@ FAMILIES: dict[str, Family] = {
     "minimax": Family(theta=1e6, other="linear_attention"),
     "granitemoehybrid": Family(other="linear_attention", rotates="rope"),
     # layer types with parameters of their own
+    "beam": Family(by_type=True, silent={"sliding_attention": {}, "full_attention": None}, full_every=6,
+                   defaults=HEAD_128),
+    "dory": Family(theta=1e7, by_type=True, local=1e4, kinds=("mlp",), defaults=HEAD_256),
+    "lfm3": Family(theta=1e6, by_type=True, local=1e4, kinds=("conv",), explicit=True, defaults=HEAD_128),
+    "step3p5": Family(by_type=True, explicit=True, partial=1.0, defaults=HEAD_128),
+    "step3p7": Family(text="step3p5"),
+    "lfm3_vl": Family(text="lfm3"),
+    "t5_gemma_module": Family(defaults=HEAD_256),
+    "t5gemma": Family(text="t5_gemma_module", within="decoder"),
     **dict.fromkeys(("laguna", "mellum"), Family(by_type=True, explicit=True, partial=1.0, defaults=HEAD_128)),
     "mimo_v2_flash": Family(by_type=True, explicit=True, partial=1.0, defaults={"head_dim": 192}),
     "t5gemma2_text": Family(by_type=True, explicit=True, defaults=HEAD_256),
@@ -162,8 +204,20 @@ FAMILIES: dict[str, Family] = {
     "paddleocr_vl_text": Family(theta=5e5, sections=(16, 24, 24), types=MROPE_TYPES, defaults=HEAD_128),
     "paddleocr_vl": Family(text="paddleocr_vl_text", flat=True),
     "glm_ocr": Family(text="glm_ocr_text"),
+    "ernie4_5_vl_moe_text": Family(
+        "interleaved", theta=5e5, sections=(22, 22, 20), space_first=True,
+        types={"default": "default", "mrope": "default"},
+    ),
+    "ernie4_5_vl_moe": Family(text="ernie4_5_vl_moe_text"),
     "glm4v_moe_text": Family(partial=0.5, sections=(8, 12, 12), types=MROPE_TYPES),
     "glm4v_moe": Family(text="glm4v_moe_text"),
+    "glm_image_text": Family(partial=1.0, sections=(8, 12, 12), types=MROPE_TYPES),
+    "glm_image": Family(text="glm_image_text"),
+    "qwen4_exp_text": Family(partial=1.0, sections=(11, 11, 10), in_turn=True, types=MROPE_TYPES,
+        other="linear_attention", kinds=("indexed_attention",), full_every=4, defaults=HEAD_256),
+    "qwen4_exp": Family(text="qwen4_exp_text"),
+    "minimax_m3_vl_text": Family(theta=5e6, partial=1.0, defaults=HEAD_128 | {"rotary_dim": None}),
+    "minimax_m3_vl": Family(text="minimax_m3_vl_text"),
     "cosmos3_edge_text": Family(
         explicit=True, sections=(24, 20, 20), types=MROPE_TYPES, in_turn=True, defaults=HEAD_128
     ),

@@ -6,12 +6,13 @@ Older configs have `rope_theta` and `rope_scaling` (with `type`), newer ones `ro
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from rope_ref import frequencies, variants
 from rope_ref.family import Family
 from rope_ref.magnitude import yarn_softmax
-from rope_ref.rope import Rope
+from rope_ref.rope import Rope, changed
 from rope_ref.settings import Settings, agreed, number
 
 # rope_type: the variant, the keys it needs, the keys it may have
@@ -54,7 +55,8 @@ def parameters(settings: Settings, family: Family, kind: str) -> Settings:
     if nested != family.by_type and given and settings.get("rope_parameters") is not None or nested > family.by_type:
         how = "a dict for each layer type" if family.by_type else "one dict for all layers"
         raise ValueError(f"rope_parameters are {given!r}; expected {how}")
-    if nested and not all(isinstance(each, Mapping) for each in given.values()):
+    still = {key for key, silent in family.silent.items() if silent is None}
+    if nested and not all(isinstance(each, Mapping) or each is None and key in still for key, each in given.items()):
         raise ValueError(f"rope_parameters are {given!r}; expected a dict for each layer type")
     if nested and kind not in given:
         raise ValueError(f"rope_parameters have {', '.join(given)}; expected {kind} too")
@@ -84,7 +86,9 @@ def rope_type(given: Settings, family: Family) -> str:
 class Layer(NamedTuple):
     """One layer: its type, the rope type of its parameters ("none" where it does not rotate), their theta, its Rope.
 
-    beside  what attention does to scores by the same parameters, which is no rotation
+    beside   what attention does to scores by the same parameters, which is no rotation
+    open     the fields of the Rope that the description leaves open: a table of frequencies knows no pairing
+    rounded  by how much, relative, frequencies may be off that were read off a table
     """
 
     kind: str
@@ -92,21 +96,29 @@ class Layer(NamedTuple):
     theta: float
     rope: Rope
     beside: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    rounded: float = 0.0
+
+    def settled(self, **fields: Any) -> "Layer":
+        """The layer with these fields of its Rope, which are no longer open."""
+        return self._replace(rope=changed(self.rope, **fields), open=tuple(set(self.open) - set(fields)))
 
 
 def read_layer(
-    settings: Settings, family: Family, kind: str, head_dim: int, length: int | None, angle_dtype: str
-) -> Layer:
-    """What the layers of one type are."""
+    settings: Settings, family: Family, kind: str, head_dim: int, theta: float | None, length: int | None,
+    angle_dtype: str,
+) -> Layer:  # fmt: skip
+    """What the layers of one type are; theta is the base of these layers, where they have one of their own."""
     if kind == "still":
         rope = Rope(head_dim, rotary_dim=0)
         return Layer(kind, "none", rope.theta, rope)
-    given = parameters(settings, family, kind)
+    given = parameters(settings, family, kind) | ({} if theta is None else {"rope_theta": theta})
     name = rope_type(given, family)
     words = arguments(settings, family, given, name, length)
     fields = turned(settings, family, given, name, head_dim) | {"angle_dtype": angle_dtype}
     rope = TYPES[name][0](head_dim, **words, **fields)
     rope = over_axes(rope, given, family, fields) if family.sections else rope
+    rope = replace(rope, inv_freq=-rope.omega) if family.backwards else rope
     return Layer(kind, name, given["rope_theta"], rope, tuple(beside(family, given | words, name)))
 
 
@@ -184,6 +196,7 @@ def over_axes(rope: Rope, given: Settings, family: Family, fields: Settings) -> 
     if not isinstance(section, (list, tuple)) or len(section) != 3 or not all(type(s) is int for s in section):
         raise ValueError(f"mrope_section is {section!r}; expected three whole numbers")
     split = frequencies.mrope_interleaved if family.in_turn else frequencies.mrope
+    split = frequencies.mrope_space_first if family.space_first else split
     omega = split(variants.unscaled(rope), section)
     return variants.turning(omega, rope.head_dim, fields | {"attention_scale": rope.attention_scale})
 

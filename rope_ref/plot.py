@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from rope_ref import frequencies
-from rope_ref.explain import Groups, decay, speeds
+from rope_ref.explain import Groups
+from rope_ref.spectrum import decay, speeds
 
 INK, PALE, COLOURS = "#333333", "#999999", ("#0b6e99", "#c4521b", "#4c7a34", "#7a4c91")
 

@@ -149,6 +149,11 @@ def variant(make: Callable[Given, Rope]) -> Callable[Given, Rope]:
     return remembered
 
 
+def changed(rope: Rope, **fields: Any) -> Rope:
+    """The same Rope with other fields, made as it was made."""
+    return replace(rope, **fields) if rope.origin is None else rope.origin.make(**rope.origin.given | fields)
+
+
 def angle_dtype(fields: Mapping[str, Any]) -> str:
     """The dtype in which a Rope with these fields computes its angles. Raises ValueError for an unknown one."""
     dtype = fields.get("angle_dtype", "float64")

@@ -31,9 +31,9 @@ def number(settings: Mapping[str, Any], key: str, default: float | None = None, 
     return value
 
 
-def listed(name: str, value: Any, length: int, allowed: tuple[Any, ...]) -> list[Any]:
-    """A list with one of the allowed values for each layer."""
-    if not isinstance(value, (list, tuple)) or len(value) < length:
+def listed(name: str, value: Any, length: int | None, allowed: tuple[Any, ...]) -> list[Any]:
+    """A list with one of the allowed values for each layer; of any length, if that is None."""
+    if not isinstance(value, (list, tuple)) or len(value) < (length or 1):
         raise ValueError(f"{name} is {value!r}; expected a list of {length}, one for each layer")
     for each in value:
         if each not in allowed:

@@ -27,15 +27,20 @@ rope-ref COMMAND --help has examples of each.
   rope-ref explain config.json                  every layer of a model
   rope-ref explain path/to/model --layer 5      one of them, counted from 0
   rope-ref explain config.json --length 100000  dynamic NTK or LongRoPE at this length
+  rope-ref explain config.json --overrides '{"rope_scaling": {"rope_type": "linear", "factor": 2.0}}'
+                                                as vLLM serves it with the same --hf-overrides
+  rope-ref explain model.onnx --json -          read off the caches of a graph, for programs
   rope-ref explain config.json --plot out.png   wavelengths, and the decay of the score with distance
 """,
     "rope-ref diff": """
   rope-ref diff config.json model.gguf          exit status 0 if they turn alike, 1 if not
   rope-ref diff path/to/model params.json --length 100000
   rope-ref diff config.json inv_freq.npy --json difference.json
+  rope-ref diff config.json config.json --overrides '{"rope_theta": 1e6}'
 
-Formats are told by content: config.json of transformers, GGUF, params.json of Meta and Mistral, DeepSeek's own config,
-TensorRT-LLM's and Megatron's, that of a transformer of diffusers, inv_freq or cos and sin in .npy and safetensors.
+Formats are told by content: config.json of transformers, GGUF, ONNX and genai_config.json, params.json of Meta and
+Mistral, DeepSeek's own config, TensorRT-LLM's and Megatron's, that of a transformer of diffusers, inv_freq or cos and
+sin in .npy, safetensors and files of torch.save.
 """,
     "rope-ref show": """
   rope-ref show default

@@ -111,6 +111,15 @@ def llama4_positions(height: int, width: int) -> Positions:
 
 
 @variant
+def moonvit(head_dim: int, theta: float = 10000.0, pairing: str = "interleaved", **fields: Any) -> Rope:
+    """MoonViT of Kimi-VL and Kimi K2.5 (arXiv 2504.07491): pairs take column and row in turn, both theta^(-4k/d)."""
+    omega = _rows_then_columns(head_dim, theta, fields)
+    rows, columns = np.split(omega, 2)
+    taking_turns = np.stack([columns, rows], 1).reshape(omega.shape)
+    return Rope(head_dim, inv_freq=taking_turns, pairing=pairing, **fields)
+
+
+@variant
 def mixed(head_dim: int, heads: int, generator: Generator, theta: float = 10.0, **fields: Any) -> Rope:
     """RoPE-Mixed (arXiv 2403.13298) as it starts: angle = w_x x + w_y y, a dense Omega for each head.
 

@@ -37,6 +37,7 @@ EXAMPLES = {
     "qwen2_vl_vision": rr.vision.qwen2_vl(16),
     "dinov3": rr.vision.dinov3(16),
     "sam2": rr.vision.sam2(16),
+    "moonvit": rr.vision.moonvit(16),
     "llama4_vision": rr.vision.llama4(16),
     "mixed": rr.vision.mixed(16, 3, np.random.default_rng(0)),
     "wan": rr.video.wan(24),

@@ -21,7 +21,7 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import PluginError
 
 from book import examples, hooks, kin, links, mathml, opening, prose, tables, variants
-from rope_ref.explain import bands, decay, speeds
+from rope_ref.spectrum import bands, decay, speeds
 
 ROOT = Path(__file__).parents[1]
 NODE = shutil.which("node")

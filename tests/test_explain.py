@@ -11,7 +11,8 @@ import pytest
 import rope_ref as rr
 from rope_ref.cli import main
 from rope_ref.exactness import UNIT
-from rope_ref.explain import bands, decay, explain, grouped, limits, spans, speeds
+from rope_ref.explain import as_json, explain, grouped
+from rope_ref.spectrum import bands, decay, limits, spans, speeds
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -75,7 +76,63 @@ def test_ropes_that_do_not_turn(rope):
 
 
 def test_axes_and_a_folder(capsys, config):
-    assert "axes       3, with 24, 20, 20 pairs" in explained(capsys, config("qwen3-vl-8b").parent)
+    text = explained(capsys, config("qwen3-vl-8b").parent)
+    assert "axes       3: t 24 pairs, h 20 pairs, w 20 pairs" in text
+    ids = [line.split()[1:] for line in text.splitlines() if line.startswith(("  t  ", "  h  ", "  w  "))]
+    two_of_text, image = [[0, 1]] * 3, [[2, 2, 2, 2], [2, 2, 3, 3], [2, 3, 2, 3]]
+    video = [[5, 6, 7], [5, 5, 5], [5, 5, 5]]  # after one of text at 4, behind the largest id of the image
+    expected = [a + b + [4] + c for a, b, c in zip(two_of_text, image, video, strict=True)]
+    assert [list(map(int, row)) for row in ids] == expected
+
+
+TOWER = {"depth": 32, "hidden_size": 1280, "num_heads": 16}
+
+
+def test_the_tower_that_reads_images_is_explained_beside_the_text(capsys, config):
+    path = config("qwen2.5-vl-7b", vision_config=TOWER)
+    text = explained(capsys, path)
+    assert "Layers 0-27\n" in text and "Vision tower, layers 0-31\n" in text and "0 to 79 of 80" in text
+    assert explained(capsys, path, "--part", "vision") == text[text.index("Vision tower") :]
+    assert "Vision" not in explained(capsys, path, "--part", "text")
+    assert "Vision" not in explained(capsys, config("llama-2-7b"))
+
+
+def test_both_lists_of_longrope_are_said(capsys, config):
+    path = config("phi-4-mini")
+    given = json.loads(path.read_text())["rope_scaling"]
+    text = explained(capsys, path)
+    assert "up to 4,096 tokens" in text and text.index("up to 4,096") < text.index("long       beyond")
+    for name in ("short_factor", "long_factor"):
+        assert all(f"{value:.4g}" in text for value in given[name])
+
+
+def test_json_has_what_the_text_says(capsys, config, tmp_path):
+    path, file = config("gemma-3-1b"), tmp_path / "out.json"
+    said = explained(capsys, path, "--json", file)
+    read = json.loads(file.read_text())
+    assert json.loads(explained(capsys, path, "--json", "-")) == read and said == explained(capsys, path)
+    each = {i: one for one in read["text"] for i in one["layers"]}
+    for i, one in each.items():
+        rope = rr.from_config(path, i)
+        assert np.array_equal(one["inv_freq"], rope.omega) and one["head_dim"] == rope.head_dim == 256
+        assert f"by 0.01 radians from position {one['off_by']['0.01']:,} on" in said
+    assert sorted(each) == list(range(26)) and {one["theta"] for one in read["text"]} == {1e4, 1e6}
+    still = as_json(grouped({"model_type": "llama4", "text_config": {"num_hidden_layers": 4}}, layer=3))[0]
+    assert still["channels"] == still["bands"] == [] and still["inv_freq"] == []
+
+
+def test_a_config_is_explained_as_it_is_served(capsys, config):
+    path = config("qwen3-8b")
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    served = explained(capsys, path, "--overrides", json.dumps({"rope_parameters": yarn}))
+    assert "yarn: " in served and "theta = 1,000,000" in served and "yarn: " not in explained(capsys, path)
+    assert main(["diff", str(path), str(path), "--overrides", json.dumps({"rope_scaling": yarn})]) == 1
+    assert "rope_type: default against yarn" in capsys.readouterr().out
+    for wrong in ("{", "[]"):
+        with pytest.raises(SystemExit):
+            main(["explain", str(path), "--overrides", wrong])
+    assert main(["explain", str(config("llama-2-7b", model_type="mine")), "--like", "llama"]) == 0
+    assert "interleaved" in explained(capsys, config("llama-2-7b"), "--pairing", "interleaved")
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in CONFIGS.glob("*.json")))

@@ -6,10 +6,12 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 import rope_ref as rr
 from rope_ref.formats import gguf
+from tests.test_tables import CONFIG, graph, state
 
 V = rr.variants
 KINDS = {int: 4, float: 6, str: 8, list: 9}
@@ -199,22 +201,6 @@ def test_diffusers():
         rr.from_config({"_class_name": "X"})
 
 
-def test_tables(tmp_path):
-    rope = V.yarn(64, 8.0, 4096)
-    np.save(tmp_path / "inv_freq.npy", rope.omega.astype(np.float32))
-    found = rr.compare(tmp_path / "inv_freq.npy", rope)
-    assert found.differences[0].magnitude == pytest.approx(1 / rope.attention_scale)
-    cos, sin = rr.tables(rope, np.arange(256), dtype=np.float32)
-    both = [np.concatenate([t, t], -1) for t in (cos, sin)]
-    save_file({"rotary.cos": both[0], "rotary.sin": both[1], "weight": cos}, tmp_path / "t.safetensors")
-    made = rr.from_config(tmp_path / "t.safetensors")
-    np.testing.assert_allclose(made.omega, rope.omega, rtol=1e-4)
-    assert made.attention_scale == pytest.approx(rope.attention_scale, rel=1e-6)
-    save_file({"weight": cos}, tmp_path / "t.safetensors")
-    with pytest.raises(ValueError, match="expected inv_freq, or cos and sin"):
-        rr.from_config(tmp_path / "t.safetensors")
-
-
 def mutated(raw, rng):
     raw = bytearray(raw)
     for _ in range(rng.integers(1, 6)):
@@ -226,7 +212,7 @@ def mutated(raw, rng):
     return bytes(raw[: rng.integers(len(raw) + 1)] if rng.random() < 0.4 else raw)
 
 
-@pytest.mark.parametrize("kind", ["gguf", "npy", "safetensors", "json"])
+@pytest.mark.parametrize("kind", ["gguf", "npy", "safetensors", "json", "onnx", "pt"])
 def test_files_that_lie_are_refused_at_once(kind, tmp_path):
     """A file with bytes changed or missing is read, or refused by a ValueError, in no time; see `tests.forever` too."""
     rng, path = np.random.default_rng(0), tmp_path / f"a.{kind}"
@@ -238,6 +224,11 @@ def test_files_that_lie_are_refused_at_once(kind, tmp_path):
         raw = path.read_bytes()
     elif kind == "safetensors":
         save_file({"cos": np.ones((4, 8), np.float32), "sin": np.ones((4, 8), np.float32)}, path)
+        raw = path.read_bytes()
+    elif kind == "onnx":
+        raw = graph(path, CONFIG | {"head_dim": 4}, layers=1).read_bytes()
+    elif kind == "pt":
+        torch.save(state(1e4), path)
         raw = path.read_bytes()
     else:
         raw = json.dumps({"model_type": "llama", "head_dim": 64, "num_hidden_layers": 2, "rope_theta": 1e4}).encode()

@@ -12,8 +12,15 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 FOLDERS = {
     "modernbert-decoder": "modernbert_decoder", "hrm_text": "hrm_text", "lasr_encoder": "lasr",
     "mllama_text_model": "mllama", "emu3_text_model": "emu3", "kyutai_speech_to_text": "kyutai_speech_to_text",
+    "dia_decoder": "dia", "blt_global_transformer": "blt", "t5_gemma_module": "t5gemma", "step3p5": "step3p7",
+    "nemotron3_5_transcribe_asr_audio": "nemotron3_5_transcribe", "pe_audio_encoder": "pe_audio",
+    "pe_video_encoder": "pe_video", "pe_audio_video_encoder": "pe_audio_video",
     "qwen2_5_omni_thinker": "qwen2_5_omni", "qwen3_omni_moe_thinker": "qwen3_omni_moe",
 }  # fmt: skip
+
+
+# families of latent attention that turn neighbours and have no key that says so
+INTERLEAVED = ("axk2", "deepseek_v32", "glm_moe_dsa", "longcat_flash")
 
 
 def folder(model_type):
@@ -36,7 +43,7 @@ def code(model_type):
 def rotary(config):
     """The rotary module that the language model builds from its config."""
     names = [n for n in vars(code(config.model_type)) if n.endswith("RotaryEmbedding")]
-    names = [n for n in names if not re.search("Vision(?!Text)|Audio|DiT|Talker", n)]
+    names = [n for n in names if not re.search("Vision(?!Text)|AudioRot|DiT|Talker|SaProt", n)]
     names = [n for n in names if "ThinkerText" in n] or names
     assert len(names) == 1, names
     return getattr(code(config.model_type), names[0])(config)
@@ -57,6 +64,11 @@ def frequencies(config, layer_type=None, length=None):
     words = {"layer_type": layer_type} if by_type(config) else {}
     if length is not None:
         module(torch.zeros(1), torch.tensor([[length - 1]]), **words)
+    if config.model_type == "ernie4_5_vl_moe_text":  # those of rows, of columns, of time
+        w, n = module.inv_freq.numpy(), module.mrope_section[0]
+        return np.concatenate([np.stack([w[:n], w[n : 2 * n]], -1).ravel(), w[2 * n :]]), module.attention_scaling
+    if config.model_type == "nanochat":  # its rotate_half has the other sign
+        return -module.inv_freq.numpy(), module.attention_scaling
     prefix = f"{layer_type}_" if by_type(config) else ""
     return getattr(module, f"{prefix}inv_freq").numpy(), getattr(module, f"{prefix}attention_scaling")
 
@@ -77,7 +89,7 @@ def rotate(config, x, positions, layer_type=None):
     if model_type == "deepseek_v2":
         return source.apply_rotary_emb(q, q, tables)[0][0, 0].numpy()
     cos, sin = tables
-    if getattr(config, "rope_interleave", model_type in ("deepseek_v32", "glm_moe_dsa")):
+    if getattr(config, "rope_interleave", model_type in INTERLEAVED):
         y = source.apply_rotary_pos_emb_interleave(q, q, cos, sin)[0][0, 0]
         return torch.stack(y.chunk(2, -1), -1).flatten(-2).numpy()  # it comes back half-split
     apply = source.apply_rotary_pos_emb

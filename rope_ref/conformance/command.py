@@ -115,26 +115,17 @@ def of_variant(name: str, parameters: Mapping[str, Any]) -> tuple[Ropes, str]:
 
 def of_config(given: str, layer: int | None, length: int | None, pairing: str | None) -> tuple[Ropes, str]:
     """The Rope of a model's config; one for each layer, where they differ and none is named."""
-    path = Path(given) / "config.json" if Path(given).is_dir() else Path(given)
-    every = layers(path, length=length)
+    every = layers(given, length=length, pairing=pairing)
     check_layer(layer, len(every))
     words = given + ("" if layer is None else f", layer {layer}") + ("" if length is None else f", length {length}")
     chosen = every if layer is None else [every[layer]]
-    ropes = [paired(one.rope, pairing) for one in chosen]
+    ropes = [one.rope for one in chosen]
     if length is None and any(one.rope_type in BY_LENGTH for one in chosen):
         if len(set(ropes)) > 1:
             raise ValueError(f"layers of {given} differ and depend on the length; name one by --layer, or a --length")
-        return lambda n: paired(layers(path, length=n)[layer or 0].rope, pairing), f"{words}, of every length"
+        of_length = lambda n: layers(given, length=n, pairing=pairing)[layer or 0].rope  # noqa: E731
+        return of_length, f"{words}, of every length"
     return (ropes[0], words) if len(set(ropes)) == 1 else (ropes, f"{words}, layer by layer")
-
-
-def paired(rope: Rope, pairing: str | None) -> Rope:
-    """The same Rope with another pairing, made as it was made."""
-    if pairing is None:
-        return rope
-    if rope.origin is None:
-        return replace(rope, pairing=pairing)
-    return rope.origin.make(**rope.origin.given | {"pairing": pairing})
 
 
 def implemented(given: argparse.Namespace, rope: Ropes, declared: Mapping[str, Any]) -> Implementation:

@@ -48,6 +48,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "dinov3": {"head_dim": 64, "theta": 100.0},
     "sam2": {"head_dim": 64, "theta": 10000.0},
     "llama4_vision": {"head_dim": 88, "theta": 10000.0},
+    "moonvit": {"head_dim": 72, "theta": 10000.0},
     "mixed": {"head_dim": 64, "heads": 3, "generator": 0, "theta": 10.0},
     "wan": {"head_dim": 128, "theta": 10000.0},
     "hunyuan_video": {"axes_dim": (16, 56, 56), "theta": 256.0},

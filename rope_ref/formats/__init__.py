@@ -1,8 +1,9 @@
 """What a model's rotation is written in, beside the config.json of transformers: told apart by content.
 
-Each file reads one format: ``gguf``, ``native`` (params.json of Meta and Mistral, DeepSeek's own config),
-``engines`` (TensorRT-LLM, Megatron and NeMo), ``diffusers``, ``arrays`` (inv_freq, or cos and sin, in .npy and
-safetensors files). A reader takes what was found and returns the layers; what it does not understand is a ValueError.
+Each file reads one format: ``gguf``, ``graphs`` (ONNX), ``native`` (params.json of Meta and Mistral, DeepSeek's own
+config), ``engines`` (TensorRT-LLM, Megatron and NeMo), ``diffusers``; ``arrays`` (.npy, safetensors) and
+``checkpoints`` (torch.save) find inv_freq, or cos and sin, from which ``tables`` reads a layer off and ``fitted`` names
+the variant. A reader takes what was found and returns the layers; what it does not understand is a ValueError.
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rope_ref.formats import arrays, diffusers, engines, gguf, native
+from rope_ref.formats import arrays, checkpoints, diffusers, engines, gguf, graphs, native, tables
 from rope_ref.parameters import Layer
 
 Content = Mapping[str, Any]
@@ -31,14 +32,36 @@ def read(source: object, length: int | None, angle_dtype: str) -> list[Layer] | 
             begin = file.read(9)
         if begin[:4] == gguf.MAGIC:
             return gguf.layers(path, length, angle_dtype)
-        if begin[:6] == arrays.NPY or begin[8:9] == b"{":
-            return arrays.layers(path, angle_dtype)
+        for reads, begins in (
+            (arrays.npy, begin[:6] == arrays.NPY), (checkpoints.tables, begin[:4] == checkpoints.ZIP),
+            (arrays.safetensors, begin[8:9] == b"{"),
+        ):  # fmt: skip
+            if begins:
+                found, unit = reads(path)
+                return tables.read(found, str(path), angle_dtype, unit)
+        if graphs.recognises(begin):
+            return graphs.layers(path, length, angle_dtype)
         source = from_json(path)
+        if isinstance(source, Mapping) and "model" in source and "model_type" not in source:
+            return graphs.genai(source, path, length, angle_dtype)
     if isinstance(source, Mapping):
         for recognises, layers in READERS:
             if recognises(source):
                 return layers(source, length, angle_dtype)
     return None
+
+
+NAMES = ("config.json", "params.json", "genai_config.json")
+
+
+def found(path: Path) -> Path:
+    """The file that describes the model of a folder; a path to a file is itself."""
+    if not path.is_dir():
+        return path
+    files = [path / name for name in NAMES if (path / name).is_file()] or sorted(path.glob("*.gguf"))[:1]
+    if not files:
+        raise ValueError(f"{path} has none of {', '.join(NAMES)}, and no .gguf; expected one")
+    return files[0]
 
 
 def from_json(path: Path) -> Any:

@@ -1,8 +1,4 @@
-"""Frequencies, or cos and sin of positions 0, 1, 2, ..., in a .npy or a safetensors file, as a Rope.
-
-A file with `inv_freq` (pairs,) is what it says. From cos and sin (positions, pairs), or with each entry twice, the
-frequency of a pair is read where its angle is still small, and the magnitude as the length of (cos, sin).
-"""
+"""Tables in a .npy or a safetensors file, as arrays by their names."""
 
 import json
 from pathlib import Path
@@ -11,65 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rope_ref.parameters import Layer
-from rope_ref.rope import Rope
+from rope_ref.formats.tables import NAMES
 
 NPY = b"\x93NUMPY"
 LARGEST = 1 << 30  # bytes of a table
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+UNITS = {"<f2": 2.0**-11, "<u2": 2.0**-8}  # what an entry is rounded by, relative; less than what matters elsewhere
+
+Found = tuple[dict[str, NDArray[Any]], float]
 
 
-def layers(path: Path, angle_dtype: str) -> list[Layer]:
-    """The one layer that a file describes. Raises ValueError for arrays that describe no rotation."""
-    found = npy(path) if path.open("rb").read(6) == NPY else safetensors(path)
-    named = {name.rsplit(".", 1)[-1]: array for name, array in found.items()}
-    if len(named) == 1 and "inv_freq" not in named:
-        named = {"inv_freq": next(iter(named.values()))}
-    if "inv_freq" in named:
-        w, m = named["inv_freq"], 1.0
-    elif {"cos", "sin"} <= set(named):
-        w, m = from_tables(*(narrow(named[name]) for name in ("cos", "sin")))
-    else:
-        raise ValueError(f"{path} has {', '.join(found) or 'no array'}; expected inv_freq, or cos and sin")
-    if w.ndim != 1 or not w.size or not np.isfinite(w).all():
-        raise ValueError(f"{path} has inv_freq of shape {w.shape}; expected finite (pairs,)")
-    rope = Rope(2 * len(w), inv_freq=w, attention_scale=m, angle_dtype=angle_dtype)
-    return [Layer("full_attention", "read off", float("nan"), rope)]
-
-
-def from_tables(cos: NDArray[Any], sin: NDArray[Any]) -> tuple[NDArray[Any], float]:
-    """The frequencies (pairs,) and the magnitude of tables (positions, pairs)."""
-    if cos.shape != sin.shape or cos.ndim != 2 or len(cos) < 2:
-        raise ValueError(f"cos and sin have shapes {cos.shape} and {sin.shape}; expected one, (positions, pairs)")
-    m = float(np.median(np.hypot(cos, sin)))
-    angle = np.unwrap(np.arctan2(sin, cos), axis=0)
-    p = np.arange(len(cos))
-    w = (p[1:, None] * (angle[1:] - angle[0])).sum(0) / (p[1:] ** 2).sum()  # the line through the first position
-    return w, m if abs(m - 1) > 1e-3 else 1.0
-
-
-def narrow(table: NDArray[Any]) -> NDArray[Any]:
-    """(positions, pairs) of a table that has each entry once, or twice."""
-    table = table.reshape(-1, table.shape[-1])
-    n = table.shape[-1] // 2
-    if table.shape[-1] == 2 * n and np.array_equal(table[:, :n], table[:, n:]):
-        return table[:, :n]
-    return table[:, ::2] if table.shape[-1] == 2 * n and np.array_equal(table[:, ::2], table[:, 1::2]) else table
-
-
-def npy(path: Path) -> dict[str, NDArray[Any]]:
+def npy(path: Path) -> Found:
+    """The array of a .npy file, and what its entries are rounded by."""
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; expected at most {LARGEST}")
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # NumPy reads the header as Python's literals: whatever their parser raises
         raise ValueError(f"{path} is no whole .npy file: {error}") from error
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in "fiuc":
         raise ValueError(f"{path} holds {array.dtype}; expected numbers")
-    return {"": np.asarray(array, np.float64)}
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64
+    return {"": np.asarray(array, wide)}, UNITS.get(array.dtype.str, 0.0)
 
 
-def safetensors(path: Path) -> dict[str, NDArray[Any]]:
+def safetensors(path: Path) -> Found:
     """The floating-point arrays whose names end as those of tables do; nothing else is read."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -80,11 +42,12 @@ def safetensors(path: Path) -> dict[str, NDArray[Any]]:
             header = json.loads(file.read(count))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} has a header that is not JSON: {error}") from error
-        found = {}
+        found, unit = {}, 0.0
         for name, entry in header.items() if isinstance(header, dict) else ():
-            if name.rsplit(".", 1)[-1] in ("inv_freq", "cos", "sin", "freqs"):
+            if name.rsplit(".", 1)[-1] in NAMES:
                 found[name] = tensor(path, file, name, entry, 8 + count, size)
-    return found
+                unit = max(unit, UNITS.get(DTYPES[entry["dtype"]], 0.0))
+    return found, unit
 
 
 def tensor(path: Path, file: Any, name: str, entry: Any, begin: int, size: int) -> NDArray[Any]:
@@ -97,7 +60,10 @@ def tensor(path: Path, file: Any, name: str, entry: Any, begin: int, size: int) 
     if not right or min(shape, default=1) < 0:
         raise ValueError(f"{path} has {name} at {low} to {high} of shape {shape}; expected it within the file")
     file.seek(begin + low)
-    raw = np.frombuffer(file.read(high - low), dtype)
-    if dtype == "<u2":  # bfloat16: the upper half of a float32
-        raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.float64).reshape(shape)
+    return widened(np.frombuffer(file.read(high - low), dtype)).reshape(shape)
+
+
+def widened(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers in float64; whole ones of two bytes are bfloat16, the upper half of a float32."""
+    raw = (raw.astype(np.uint32) << 16).view(np.float32) if raw.dtype == np.dtype("<u2") else raw
+    return raw.astype(np.float64)

@@ -45,7 +45,7 @@ def layers(given: Mapping[str, Any], length: int | None, angle_dtype: str) -> li
         settings = dict(given) | {"rope_theta": theta, "rope_scaling": given["rotary_scaling"], "model_type": "llama"}
         family = Family(pairing, partial=1.0)
         settings |= {} if part == 1 else {"partial_rotary_factor": part}
-        return [read_layer(settings, family, "full_attention", width, length, angle_dtype)] * count
+        return [read_layer(settings, family, "full_attention", width, None, length, angle_dtype)] * count
     names = ("seq_len_interpolation_factor", "rotary_seq_len_interpolation_factor")
     stretch = agreed("seq_len_interpolation_factor", *(given.get(n) for n in names))
     if given.get("use_rope_scaling") or given.get("scale_factor"):
