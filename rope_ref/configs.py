@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rope_ref import formats, frequencies, towers
+from rope_ref import formats, frequencies, special, towers
 from rope_ref.families import FAMILIES
 from rope_ref.family import Family
 from rope_ref.kinds import bases, head_dims, layer_types
@@ -25,6 +25,7 @@ from rope_ref.parameters import MROPE, Layer, read_layer
 from rope_ref.rope import Rope
 from rope_ref.settings import Settings, agreed, size
 
+WRAPPED = ("text_config", "llm_config", "language_config")  # where a model that is not known holds one that is
 ABOUT_ROTATION = re.compile("rope|rotary|theta|yarn|alibi")
 
 
@@ -84,6 +85,9 @@ def layers(
     whole = whole if overrides is None else overridden(whole, overrides)
     if part == "vision" or whole.get("model_type") in towers.SCHEMES:
         return towers.layers(whole, angle_dtype)
+    if whole.get("model_type") in special.MODELS:
+        fields = {"angle_dtype": angle_dtype} | ({} if pairing is None else {"pairing": pairing})
+        return special.MODELS[whole["model_type"]](whole, length, fields)
     settings, family = language_model(whole)
     family = family if pairing is None else replace(family, pairing=pairing)
     check_names(settings, family)
@@ -125,6 +129,10 @@ def load(config: object) -> Settings:
 def language_model(settings: Settings) -> tuple[Settings, Family]:
     """The settings of the language model and its family; defaults and usual names filled in."""
     name = settings.get("model_type")
+    for key in WRAPPED if name not in FAMILIES else ():
+        inner = settings.get(key)
+        if isinstance(inner, Mapping) and inner.get("model_type") in FAMILIES:
+            return language_model(dict(inner))
     if not isinstance(name, str) or name not in FAMILIES:
         near = difflib.get_close_matches(str(name), FAMILIES, 3)
         meant = f", perhaps {' or '.join(near)}" if near else ""
@@ -132,6 +140,8 @@ def language_model(settings: Settings) -> tuple[Settings, Family]:
             f"model_type is {name!r}; expected one of the {len(FAMILIES)} that are known{meant}; another that turns "
             f"like one of them is read with like={near[0] if near else 'llama'!r}"
         )
+    if name == "deepseek_v2" and settings.get("use_mla") is False:  # its small models, and those that read pages
+        return settings | {"model_type": "llama"}, FAMILIES["llama"]
     family = FAMILIES[name]
     if family.text is not None:
         inner = settings.get(family.within)

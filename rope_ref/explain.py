@@ -25,6 +25,7 @@ EQUATIONS = {
     "longrope": frequencies.geometric,
     "llama3": frequencies.by_parts,
     "proportional": frequencies.proportional,
+    "ntk_alpha": frequencies.ntk_theta,
 }
 
 # the symbols of those equations: by what name a variant was given each

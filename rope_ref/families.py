@@ -25,10 +25,13 @@ LATENT_192 = {"qk_nope_head_dim": 192, "qk_rope_head_dim": 64}
 # nothing is special, but for the width of a head where the config is silent
 PLAIN = ("arcee", "aria_text", "chameleon", "deepseek_ocr2_text", "diffllama", "doge", "dots1", "esmc", "eurobert",
     "falcon_h1", "gradium_phonon_tts", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe",
-    "granitemoeshared", "hunyuan_v1_dense", "hunyuan_v1_moe", "hyperclovax", "idefics", "jais2",
+    "granitemoeshared", "hyperclovax", "idefics", "jais2",
     "kyutai_speech_to_text", "lasr_encoder", "llama", "mimi", "ministral", "mistral", "moshi", "olmo", "olmo2",
     "olmoe", "pocket_tts", "pocket_tts_audio_tokenizer", "qwen2", "qwen2_moe", "qwen3_moe", "starcoder2",
     "unlimited_ocr_text", "voxtral_realtime_text")  # fmt: skip
+# the same, by code that comes with the checkpoints
+REMOTE = ("aquila", "arctic", "internlm2", "internlm3", "kormo", "mimo", "minicpm", "minicpmo",
+    "minicpmv", "nemotron-nas", "orion", "skywork", "xverse")  # fmt: skip
 PLAIN_128 = ("hrm_text", "qwen3", "seed_oss")
 PLAIN_256 = ("gemma", "gemma2", "vaultgemma")
 
@@ -46,7 +49,7 @@ WRAPPERS = {
     "persimmon": ("fuyu",),
     "aria_text": ("aria",),
     "exaone4": ("exaone4_5",),
-    "deepseek_v3": ("kimi_k25",),
+    "deepseek_v3": ("kimi_k25", "kimi_vl"),
     "emu3_text_model": ("emu3",),
     "voxtral_realtime_text": ("voxtral_realtime",),
     "mllama_text_model": ("mllama",),
@@ -54,7 +57,9 @@ WRAPPERS = {
 
 FAMILIES: dict[str, Family] = {
     # half-split, whole head, one base for all layers
-    **dict.fromkeys(PLAIN, Family()),
+    **dict.fromkeys((*PLAIN, *REMOTE), Family()),
+    **dict.fromkeys(("hunyuan", "hunyuan_v1_dense", "hunyuan_v1_moe"), Family(alpha=True)),
+    "exaone": Family(aliases={"num_layers": "num_hidden_layers"}),
     **dict.fromkeys(PLAIN_128, Family(defaults=HEAD_128)),
     **dict.fromkeys(PLAIN_256, Family(defaults=HEAD_256)),
     "higgs_audio_v2": Family(theta=5e5, explicit=True, defaults=HEAD_128),
@@ -87,13 +92,15 @@ FAMILIES: dict[str, Family] = {
     # the first part of the head
     **dict.fromkeys(("glm4_moe", "nemotron", "persimmon", "phi"), Family(partial=0.5)),
     **dict.fromkeys(
-        ("phi3", "phi4_multimodal"),
+        ("phi3", "phi3_v", "phi4_multimodal", "phi4mm"),
         Family(partial=1.0, types=PHI_TYPES, defaults={"original_max_position_embeddings": 4096}),
     ),
     "phimoe": Family(theta=1e6, types={"default": "default", "longrope": "longrope"}, mscales=True),
     "gpt_neox": Family(partial=0.25, aliases=NEOX_KEYS),
     "gpt_neox_japanese": Family(partial=1.0, aliases=NEOX_KEYS),
     "stablelm": Family(partial=0.25),
+    "stablelm_epoch": Family(partial=0.25, aliases={"rope_pct": "partial_rotary_factor"}),
+    **dict.fromkeys(("bailing_moe", "bailing_moe_v2"), Family(partial=1.0)),
     "nemotron3_5_transcribe_asr_audio": Family(partial=1.0, explicit=True),
     # neighbouring channels in pairs
     **dict.fromkeys(
@@ -228,6 +235,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_omni_moe_thinker": Family(text="qwen3_omni_moe_text"),
     "qwen3_omni_moe": Family(text="qwen3_omni_moe_thinker", within="thinker_config"),
     # a language model within another
+    "deepseek_vl_v2": Family(text="deepseek_v2", within="language_config"),
     **{name: Family(text=text) for text, names in WRAPPERS.items() for name in names},
     # a choice between rotation and ALiBi
     "falcon": Family(derived=True),

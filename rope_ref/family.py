@@ -43,6 +43,7 @@ class Family:
     within      the key that holds it, where that has another name
     flat        older configs have no text_config and all its keys at the top
     types       rope types that the family knows, by its own names for them
+    alpha       dynamic scaling with an alpha is NTK-aware by that factor at every length, whatever stands beside it
     mscales     LongRoPE's magnitude is given by short_mscale and long_mscale
     aliases     keys with another name in this family
     defaults    keys that published configs of this family leave out
@@ -76,6 +77,7 @@ class Family:
     within: str = "text_config"
     flat: bool = False
     types: Mapping[str, str] = field(default_factory=lambda: {t: t for t in TYPES})
+    alpha: bool = False
     mscales: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)

@@ -36,6 +36,7 @@ TYPES: dict[str, tuple[Callable[..., Rope], set[str], set[str]]] = {
         set(),
     ),
     "proportional": (variants.proportional, set(), {"factor"}),
+    "ntk_alpha": (variants.ntk, {"alpha"}, set()),
 }
 COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 MROPE = {"mrope_section", "mrope_interleaved"}
@@ -80,7 +81,8 @@ def rope_type(given: Settings, family: Family) -> str:
     for name in names:
         if not isinstance(name, str) or name not in family.types:
             raise ValueError(f"rope_type is {name!r}; expected one of {', '.join(family.types)}")
-    return str(agreed("rope_type", *(family.types[name] for name in names)))
+    name = str(agreed("rope_type", *(family.types[name] for name in names)))
+    return "ntk_alpha" if family.alpha and name == "dynamic" and given.get("alpha") else name
 
 
 class Layer(NamedTuple):
@@ -140,7 +142,8 @@ def arguments(settings: Settings, family: Family, given: Settings, name: str, le
         given = given | {ORIGINAL: agreed(ORIGINAL, settings.get(ORIGINAL), given.get(ORIGINAL))}
     allowed = needed | optional | COMMON | (MROPE if family.sections else set())
     for key, value in given.items():
-        unread = value is False or key == "finetuned" or key in family.aside or (name == "default" and key == ORIGINAL)
+        unread = value is False or key == "finetuned" or key in family.aside or name == "ntk_alpha"
+        unread |= name == "default" and key == ORIGINAL
         if key not in allowed and not unread:
             names = ", ".join(sorted(allowed))
             raise ValueError(f"{key} is {value!r} in parameters of type {name!r}, which have {names}")
@@ -149,6 +152,8 @@ def arguments(settings: Settings, family: Family, given: Settings, name: str, le
             raise ValueError(f"{key} is missing; parameters of type {name!r} need it")
     words = {key: checked(key, given[key]) for key in given if key in needed | optional}
     words["theta"] = number(given, "rope_theta")
+    if name == "ntk_alpha":
+        words["factor"] = words.pop("alpha")
     if name == "dynamic":
         words["max_position_embeddings"] = number(settings, "max_position_embeddings", whole=True)
         words["length"] = length or words["max_position_embeddings"]

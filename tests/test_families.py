@@ -8,6 +8,7 @@ import transformers
 
 import rope_ref as rr
 from rope_ref.families import FAMILIES, WRAPPERS
+from rope_ref.special import MODELS
 from rope_ref.towers import SCHEMES
 from tests.transformers_oracle import CONFIG_MAPPING
 from tests.unread import REASONS
@@ -72,6 +73,6 @@ def test_what_transformers_rotates_is_read_or_listed_with_a_reason():
         if not code.is_file() or not re.search(r"^class \w*Rotary\w*\(", code.read_text(), re.MULTILINE):
             continue
         types = re.findall(r'^ +model_type(?:: str)? = "([^"]+)"', configs.read_text(), re.MULTILINE)
-        if not (FAMILIES | SCHEMES).keys() & set(types):
+        if not (FAMILIES | SCHEMES | MODELS).keys() & set(types):
             unread.add(folder.name)
     assert unread == {name for names in REASONS.values() for name in names}
