@@ -103,9 +103,27 @@ GGUF = {
     "deepseek": (
         lambda t: written(t, "deepseek2", attention__key_length=192, rope__dimension_count=64,
                           rope__scaling__type="yarn", rope__scaling__factor=40.0,
-                          rope__scaling__original_context_length=4096),
+                          rope__scaling__original_context_length=4096, rope__scaling__yarn_log_multiplier=0.1),
         V.yarn(192, 40.0, 4096, attention_factor=1.0, rotary_dim=64, start=128, pairing="interleaved"),
     ),
+    "deepseek without mscale_all_dim": (
+        lambda t: written(t, "deepseek2", attention__key_length=192, rope__dimension_count=64,
+                          rope__scaling__type="yarn", rope__scaling__factor=40.0,
+                          rope__scaling__original_context_length=4096),
+        V.yarn(192, 40.0, 4096, rotary_dim=64, start=128, pairing="interleaved"),
+    ),
+    "a factor without a type": (lambda t: written(t, rope__scaling__factor=4.0), V.linear(64, 4.0)),
+    "a factor of type none": (
+        lambda t: written(t, rope__scaling__type="none", rope__scaling__factor=4.0), V.default(64)),
+    "glm with axes": (
+        lambda t: written(t, "glm4", rope__dimension_sections=[8, 12, 12, 0]),
+        V.mrope(64, (8, 12, 12), pairing="interleaved")),
+    "pairs that stand still": (
+        lambda t: written(t, tensors={"rope_freqs.weight": [1.0] * 8 + [1e30] * 24}), V.proportional(64, 0.25)),
+    "a multiplier that is read nowhere": (
+        lambda t: written(t, "qwen3", rope__scaling__type="yarn", rope__scaling__factor=4.0,
+                          rope__scaling__original_context_length=4096, rope__scaling__yarn_attn_factor=2.0),
+        V.yarn(64, 4.0, 4096)),
     "neighbours": (lambda t: written(t, "glm4", rope__dimension_count=32),
                    V.partial(64, 0.5, pairing="interleaved")),
     "axes": (lambda t: written(t, "qwen2vl", rope__dimension_sections=[8, 12, 12, 0]), V.mrope(64, (8, 12, 12))),
@@ -126,6 +144,24 @@ def test_gguf_layers_that_differ(tmp_path):
     assert [rr.from_config(still, layer).pairs for layer in range(4)] == [32, 32, 32, 0]
     sliding = written(tmp_path, "gemma3", layers=6, rope__freq_base=1e6, attention__key_length=256)
     assert [rr.from_config(sliding, layer).theta for layer in range(6)] == [1e4] * 5 + [1e6]
+    own = {"attention__key_length": 128, "attention__key_length_swa": 64, "rope__freq_base": 1e6,
+           "attention__sliding_window_pattern": [1, 0, 1, 0]}  # fmt: skip
+    factors = {"rope_freqs.weight": [1.0] * 16 + [1e30] * 48}
+    each = rr.configs.layers(written(tmp_path, "gemma4", **own, tensors=factors))
+    assert [one.rope.head_dim for one in each] == [64, 128, 64, 128] and each[0].rope == V.default(64)
+    assert rr.compare(each[1].rope, V.proportional(128, 0.25, 1e6)).alike
+    recurrent = rr.configs.layers(written(tmp_path, "qwen3next", layers=8, full_attention_interval=4))
+    assert [one.rope.pairs > 0 for one in recurrent] == [False, False, False, True] * 2
+    conv = rr.configs.layers(written(tmp_path, "lfm2", attention__head_count_kv=[0, 8, 0, 8]))
+    assert [one.rope.pairs > 0 for one in conv] == [False, True, False, True]
+    yarn = {"rope__scaling__type": "yarn", "rope__scaling__factor": 8.0, "attention__sliding_window": 4096}
+    each = rr.configs.layers(written(tmp_path, "olmo2", **yarn))
+    assert [one.rope_type for one in each] == ["default"] * 3 + ["yarn"]
+    assert [one.rope_type for one in rr.configs.layers(written(tmp_path, "gpt-oss", **yarn))] == ["yarn"] * 4
+    for window, pairs in ((None, [32] * 4), (4096, [32, 32, 32, 0])):
+        each = rr.configs.layers(written(tmp_path, "exaone4", attention__sliding_window=window))
+        assert [one.rope.pairs for one in each] == pairs
+    assert len(rr.configs.layers(written(tmp_path, "glm4moe", layers=5, nextn_predict_layers=1))) == 4
 
 
 def test_a_converter_that_left_the_factors_out_is_found(tmp_path):

@@ -2,14 +2,10 @@
 
 Weights are not read. What a key means is as in llama.cpp (src/llama-model.cpp, src/llama-graph.cpp):
 
-    w_i = freq_base^(-2i/n) / factor_i, then by scaling.type: none; linear, all divided by the factor; yarn; longrope,
-    factors from rope_factors_short or rope_factors_long by the length
-
-The converter reorders the rows of query and key weights of some architectures from halves to neighbours, so that the
-same model turns neighbours there. Its Rope is told as of the model before: half-split.
+    w_i = freq_base^(-2i/n) / factor_i, then by scaling.type: none; linear, all divided by the factor, also where no
+    type is named; yarn; longrope, factors from rope_factors_short or rope_factors_long by the length
 """
 
-import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,76 +14,100 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rope_ref import variants
-from rope_ref.frequencies import geometric, mrope, mrope_interleaved
+from rope_ref.formats.architectures import ARCHITECTURES, Architecture
+from rope_ref.frequencies import mrope, mrope_interleaved, ntk_theta
+from rope_ref.magnitude import yarn_attention
 from rope_ref.parameters import Layer
 from rope_ref.rope import Rope
-from rope_ref.settings import Settings, number, size
+from rope_ref.settings import Settings, listed, number, size
 
 MAGIC = b"GGUF"
 SCALARS = "BbHhIif?sxQqd"  # by type: uint8, int8, uint16, int16, uint32, int32, float32, bool, string, array, ...
 STRING, ARRAY = 8, 9
 LONGEST = 1 << 24  # items of an array, bytes of a string
 
-REORDERED = {
-    "llama", "deci", "baichuan", "internlm2", "minicpm", "granite", "granitemoe", "arcee", "smollm3", "mistral3",
-    "olmo", "xverse", "bailingmoe", "arctic", "deepseek", "chameleon",
-}  # fmt: skip
-NEIGHBOURS = {
-    "llama4", "command-r", "cohere2", "deepseek2", "chatglm", "glm4", "ernie4_5", "ernie4_5-moe", "starcoder", "plm",
-    "gptj",
-}  # fmt: skip
-HALVES = {
-    "falcon", "grok", "dbrx", "nomic-bert", "stablelm", "bitnet", "qwen", "qwen2", "qwen2moe", "qwen3", "qwen3moe",
-    "qwen3next", "olmo2", "olmoe", "phi2", "phi3", "phimoe", "gemma", "gemma2", "gemma3", "gemma3n", "starcoder2",
-    "openelm", "gptneox", "codeshell", "nemotron", "exaone", "exaone4", "minicpm3", "dots1", "hunyuan-moe",
-    "hunyuan-dense", "gpt-oss", "lfm2", "lfm2moe", "seed_oss", "apertus", "minimax-m2", "glm4moe", "bailingmoe2",
-    "smallthinker", "orion", "plamo", "modern-bert", "cogvlm", "granitehybrid", "nemotron_h",
-}  # fmt: skip
-AXES: dict[str, Callable[..., Any]] = {
-    "qwen2vl": mrope, "qwen3vl": mrope_interleaved, "qwen3vlmoe": mrope_interleaved,
-}  # fmt: skip
-# layers that do not rotate, (i + 1) % n == 0; and sliding ones with a base of their own, (i + 1) % n != 0
-STILL = {"llama4": 4, "smollm3": 4, "cohere2": 4, "exaone4": 4}
-SLIDING = {"gemma3": 6, "gemma3n": 5}
+AXES: dict[str, Callable[..., Any]] = {"blocks": mrope, "in turn": mrope_interleaved}
+NEVER = 1e29  # a factor from which on a pair stands still: Gemma 4's converter writes 1e30
 
 
 def layers(path: Path, length: int | None, angle_dtype: str) -> list[Layer]:
     """Every layer of a model. Raises ValueError for what is not understood, with the name of the key."""
     found, tensors = contents(path)
     name = found.get("general.architecture")
-    pairing = "half-split" if name in REORDERED | HALVES | set(AXES) else "interleaved"
-    if not isinstance(name, str) or name not in REORDERED | HALVES | NEIGHBOURS | set(AXES):
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ValueError(f"general.architecture is {name!r} in {path}; expected one that is known to rotate")
+    arch = ARCHITECTURES[name]
     given = {key.removeprefix(f"{name}."): value for key, value in found.items() if key.startswith(f"{name}.")}
-    count = size(given, "block_count")
-    fields: Settings = {"pairing": pairing, "angle_dtype": angle_dtype}
-    full = one(name, given, tensors, length, fields)
-    each = [full] * count
-    if name in STILL and (name != "exaone4" or given.get("attention.sliding_window")):
-        still = Layer("still", "none", full.theta, Rope(full.rope.head_dim, rotary_dim=0))
-        each = [still if (i + 1) % STILL[name] == 0 else full for i in range(count)]
-    if name in SLIDING:
-        base = float(given.get("rope.freq_base_swa", 10000.0))
-        rope = variants.default(full.rope.head_dim, base, rotary_dim=2 * full.rope.pairs, **fields)
-        near = Layer("sliding_attention", "default", base, rope)
-        each = [full if (i + 1) % SLIDING[name] == 0 else near for i in range(count)]
-    return each
+    count = size(given, "block_count") - int(given.get("nextn_predict_layers", 0))  # those that draft come last
+    fields: Settings = {"pairing": arch.pairing, "angle_dtype": angle_dtype}
+    if arch.still == "all":
+        return [still(size(given, "attention.key_length", 128))] * count
+    full = one(arch, given, tensors, length, fields)
+    sliding = windows(arch, given, count)
+    near = full
+    if any(sliding):
+        unscaled = {key: value for key, value in given.items() if arch.scaled or not key.startswith("rope.scal")}
+        base = given.get("rope.freq_base_swa", arch.base)
+        own = {"rope.freq_base": base} if base is not None else {}
+        for key in ("attention.key_length", "rope.dimension_count"):
+            own |= {key: given[f"{key}_swa"]} if f"{key}_swa" in given else {}
+        near = one(arch, unscaled | own, tensors if arch.scaled else {}, length, fields)
+        near = near._replace(kind="sliding_attention")
+    rests = resting(arch, given, sliding, count)
+    none = still(full.rope.head_dim)
+    return [none if rests[i] else near if sliding[i] else full for i in range(count)]
 
 
-def one(name: str, given: Settings, tensors: Settings, length: int | None, fields: Settings) -> Layer:
-    """The layers that scaling is meant for."""
+def still(width: int) -> Layer:
+    rope = Rope(width, rotary_dim=0)
+    return Layer("still", "none", rope.theta, rope)
+
+
+def windows(arch: Architecture, given: Settings, count: int) -> list[bool]:
+    """Which layers have a sliding window."""
+    key = "attention.sliding_window_pattern"
+    pattern = given.get(key, arch.every)
+    if isinstance(pattern, list):
+        return [bool(each) for each in listed(key, pattern, count, (0, 1))]
+    if not pattern or (arch.windowed and not given.get("attention.sliding_window")):
+        return [False] * count
+    n = int(number({key: pattern}, key, whole=True))
+    return [(i % n != 0) if arch.first else (i % n != n - 1) for i in range(count)]
+
+
+def resting(arch: Architecture, given: Settings, sliding: list[bool], count: int) -> list[bool]:
+    """Which layers do not rotate."""
+    if arch.still == "not finetuned" and given.get("rope.scaling.finetuned") is False:
+        return [True] * count
+    heads, pattern = given.get("attention.head_count_kv"), given.get("attention.rope_pattern")
+    if isinstance(pattern, list):
+        return [not each for each in listed("attention.rope_pattern", pattern, count, (0, 1))]
+    if arch.recurrent:
+        n = int(number(given, "full_attention_interval", 4, whole=True))
+        return [(i + 1) % n != 0 for i in range(count)]
+    if isinstance(heads, list) and len(heads) >= count:
+        return [heads[i] == 0 for i in range(count)]
+    if arch.still == "full" and any(sliding):
+        return [not each for each in sliding]
+    return [arch.still == "fourth" and (i + 1) % 4 == 0 for i in range(count)]
+
+
+def one(arch: Architecture, given: Settings, tensors: Settings, length: int | None, fields: Settings) -> Layer:
+    """The layers that these keys are meant for."""
     heads = given.get("attention.head_count")
+    heads = max(heads) if isinstance(heads, list) and heads else heads
     if "attention.key_length" not in given and not isinstance(heads, int):
         raise ValueError(f"attention.head_count is {heads!r}; expected one number, or attention.key_length")
     width = int(given.get("attention.key_length_mla", given.get("attention.key_length")) or 0)
     width = width or number(given, "embedding_length", whole=True) // int(heads or 1)
     width, turning = size({"head_dim": width}, "head_dim"), size(given, "rope.dimension_count", width)
     theta = float(number(given, "rope.freq_base", 10000.0))
+    if given.get("rope.scaling.alpha"):
+        theta = float(ntk_theta(theta, number(given, "rope.scaling.alpha"), turning))
     if turning != width:
-        fields = fields | {"start": width - turning if name == "deepseek2" else 0, "rotary_dim": turning}
-    scaling, factor = given.get("rope.scaling.type", "none"), float(given.get("rope.scaling.factor", 1.0) or 1.0)
-    if "rope.scale_linear" in given:  # before scaling had a type
-        scaling, factor = "linear", float(given["rope.scale_linear"])
+        fields = fields | {"start": width - turning if arch.latent else 0, "rotary_dim": turning}
+    factor = float(given.get("rope.scaling.factor", given.get("rope.scale_linear", 1.0)) or 1.0)
+    scaling = given.get("rope.scaling.type", "linear")
     trained = given.get("rope.scaling.original_context_length") or given.get("context_length")
     attention = float(given.get("rope.scaling.attn_factor", 1.0))
     divisors = tensors.get("rope_freqs.weight")
@@ -103,8 +123,9 @@ def one(name: str, given: Settings, tensors: Settings, length: int | None, field
         return Layer("full_attention", "longrope", theta, rope)
     if scaling == "yarn":
         fast, slow = (float(given.get(f"rope.scaling.yarn_{n}", b)) for n, b in (("beta_fast", 32), ("beta_slow", 1)))
-        m = attention * float(given.get("rope.scaling.yarn_attn_factor", 1.0)) * (1 + 0.1 * math.log(factor))
-        m = 1.0 if name == "deepseek2" else m  # there it is in the scale of the softmax alone
+        # the factor of the file, yarn_attn_factor, is written over before it is read
+        log = arch.log * float(given.get("rope.scaling.yarn_log_multiplier", 0.0))
+        m = attention * (1.0 if arch.latent and log else yarn_attention(factor, 1.0, log or None))
         original = int(number({"original_context_length": trained}, "original_context_length"))
         rope = variants.yarn(width, factor, original, theta, fast, slow, attention_factor=m, **fields)
     elif scaling in ("linear", "none"):
@@ -117,11 +138,11 @@ def one(name: str, given: Settings, tensors: Settings, length: int | None, field
     if divisors is not None:
         if divisors.shape != (rope.pairs,):
             raise ValueError(f"rope_freqs.weight has shape {divisors.shape}; expected ({rope.pairs},)")
-        made = geometric(2 * rope.pairs, theta, fields["angle_dtype"]) / divisors
+        made = np.where(divisors < NEVER, variants.unscaled(rope) / divisors, 0.0)
         rope, scaling = variants.turning(made, width, fields), "divided by rope_freqs.weight"
-    if name in AXES:
-        section = [int(n) for n in given.get("rope.dimension_sections", [])[:3]]
-        omega = AXES[name](variants.unscaled(rope), section)
+    section = [int(n) for n in given.get("rope.dimension_sections", [])[:3]]
+    if arch.axes and any(section):
+        omega = AXES[arch.axes](variants.unscaled(rope), section)
         rope = variants.turning(omega, width, fields | {"attention_scale": rope.attention_scale})
     return Layer("full_attention", str(scaling), theta, rope)
 
