@@ -150,8 +150,6 @@ class Attention(torch.nn.Module):
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_onnx(dynamo):
     onnxruntime = pytest.importorskip("onnxruntime")
-    if dynamo:
-        pytest.importorskip("onnxscript")
     model, x, file = Attention().eval(), torch.randn(1, 2, 6, 16), io.BytesIO()
     exported = torch.onnx.export(model, (x,), None if dynamo else file, dynamo=dynamo)
     if dynamo:
@@ -159,6 +157,16 @@ def test_onnx(dynamo):
     session = onnxruntime.InferenceSession(file.getvalue())
     (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     np.testing.assert_allclose(y, model(x).detach().numpy(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.in_turn
+def test_a_compiled_package_is_equal(tmp_path):
+    """torch.export, then AOTInductor: a shared library that runs without Python's code of the module."""
+    model, x = Attention().eval(), torch.randn(1, 2, 6, 16)
+    exported = torch.export.export(model, (x,))
+    torch.testing.assert_close(exported.module()(x), model(x), atol=0, rtol=0)
+    file = torch._inductor.aoti_compile_and_package(exported, package_path=str(tmp_path / "a.pt2"))
+    torch.testing.assert_close(torch._inductor.aoti_load_package(file)(x), model(x), atol=1e-5, rtol=1e-5)
 
 
 def test_a_trace_loads_without_this_package(tmp_path):

@@ -105,9 +105,9 @@ def test_a_state_dict_of_torch(tmp_path):
     torch.save(state(*[1e4] * 10, 5e5), path)
     assert [one.theta for one in rr.configs.layers(path)] == [1e4] * 10 + [5e5]
     rope = rr.Rope(64)
-    table = torch.tensor(rr.tables(rope, np.arange(300), np.float32)[0]), torch.arange(300.0)[:, None] * rope.omega
-    whole = torch.cat([torch.zeros(7, 64), table[1].sin().float().repeat(1, 2)])
-    torch.save({"cos_cached": table[0].repeat(1, 2), "sin_cached": whole[7:]}, path)  # at an offset in its storage
+    cos, sin = (torch.tensor(t).repeat(1, 2) for t in rr.tables(rope, np.arange(300), np.float32))
+    whole = torch.cat([torch.zeros(7, 64), sin])
+    torch.save({"cos_cached": cos, "sin_cached": whole[7:]}, path)  # at an offset in its storage
     assert rr.from_config(path) == rope
     torch.save({"a.inv_freq": torch.tensor(rope.omega), "b.inv_freq": torch.tensor(rope.omega) / 2}, path)
     with pytest.raises(ValueError, match="tables of a and b that differ"):

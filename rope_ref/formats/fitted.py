@@ -23,14 +23,15 @@ Floats = NDArray[np.float64]
 LENGTHS = [2**n * k for n in range(9, 21) for k in (1, 1.5)]
 
 
+@np.errstate(all="ignore")  # tables may hold anything
 def fitted(w: Floats, m: float, tolerance: Floats) -> Rope | None:
     """The Rope of the first variant whose frequencies are within `tolerance`, relative, of w; both (pairs,)."""
     still = int((w == 0).sum())
     if len(w) - still < 2 or (w[: len(w) - still] <= 0).any():
         return None
-    for make in (plain, by_frequency, by_index):
+    for make in (plain, by_frequency, by_index) if not still else (plain,):
         for rope in make(w, m):
-            if (np.abs(rope.omega - w) <= tolerance * w).all():
+            if bool((np.abs(rope.omega - w) <= tolerance * w).all()):
                 return rope
     return None
 
@@ -52,10 +53,11 @@ def by_frequency(w: Floats, m: float) -> Iterator[Rope]:
         between = (mixed > 1e-3) & (mixed < 1 - 1e-3)
         if between.sum() < 2:
             continue
-        slope, at_zero = np.polyfit(unscaled[between], mixed[between], 1)  # L / (2 pi (high - low)), low / (low - high)
+        columns = np.stack([unscaled[between], np.ones(between.sum())], -1)
+        slope, at_zero = np.linalg.lstsq(columns, mixed[between])[0]  # L / (2 pi (high - low)), low / (low - high)
         if at_zero >= 0:
             continue
-        length = round(-2 * np.pi * slope / at_zero)
+        length = round(min(-2 * np.pi * slope / at_zero, 1e15))
         for high in rounded(1 - 1 / at_zero):
             if high > 1 and length > 0:
                 yield variants.llama3(2 * len(w), s, 1.0, high, length, theta, attention_scale=m)

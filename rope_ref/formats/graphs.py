@@ -145,4 +145,5 @@ class Reader:
             array = numpy_helper.to_array(tensor, str(self.path.parent))
         except Exception as error:  # data that is not there, or too little of it
             raise ValueError(f"{self.path} has {tensor.name}, which cannot be read: {error}") from error
-        return array.astype(np.float64), UNITS.get(tensor.data_type, 0.0)
+        with np.errstate(all="ignore"):
+            return array.astype(np.float64), UNITS.get(tensor.data_type, 0.0)
