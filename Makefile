@@ -47,7 +47,7 @@ peers: .venv/installed ## who agrees with whom: docs/peers.md
 	@$(BIN)/python -m tests.peers
 
 cases: .venv/installed ## real bugs, and what the kit calls them: docs/cases.md
-	@$(BIN)/python -m tests.wrong
+	@$(BIN)/python -m tests.conformance.wrong
 
 mutants: .venv/installed ## faults in our own code that the kit finds: docs/mutants.md
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutants]'
@@ -68,8 +68,9 @@ package: .venv/installed ## build wheel and sdist, install the wheel into an emp
 
 OLDEST = numpy==1.26.4 numba==0.60.0
 OLDEST_TORCH = torch==2.6.0
-WITHOUT_TORCH = tests/oldest.py tests/test_bits.py tests/test_numba_kernels.py rope_ref numba_kernels
-WITH_TORCH = $(patsubst %,tests/test_%.py,bridge operators drop_in rotary norm rules heads large sharding threads patch)
+WITHOUT_TORCH = tests/oldest.py tests/numba_kernels/test_bits.py tests/numba_kernels/test_numba_kernels.py rope_ref numba_kernels
+WITH_TORCH = $(patsubst %,tests/torch_bridge/test_%.py,bridge operators drop_in rotary rules sharding patch) \
+	$(patsubst %,tests/numba_kernels/test_%.py,norm heads large threads)
 
 oldest: ## the kernels with the oldest NumPy and Numba there may be, the bridge with the oldest torch (downloads 5.5 GB)
 	$(PYTHON) -m venv build/oldest

@@ -19,17 +19,17 @@ from rope_ref.conformance.samples import rope as sample
 from rope_ref.parameters import Layer
 from rope_ref.rope import Rope
 from rope_ref.rotation import Array
-from tests.wrong.case import Case, load
+from tests.conformance.wrong.case import Case, load
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = {file.stem: json.loads(file.read_text()) for file in sorted((ROOT / "tests" / "configs").glob("*.json"))}
+FILES = sorted((ROOT / "tests" / "rope_ref" / "configs").glob("*.json"))
+CONFIGS = {file.stem: json.loads(file.read_text()) for file in FILES}
 NAMES = {make: name for name, make in CATALOGUE.items()}
 
 # where the parent is neither called by the variant nor `default`
 PARENTS = {"yarn": "ntk_by_parts", "ntk_by_parts": "linear", "dynamic_ntk": "ntk", "mrope_interleaved": "mrope"} | {
-    name: "axial" for name in ("eva02", "pixtral", "qwen2_vl_vision", "dinov3", "sam2", "moonvit",
-                               "mixed", "wan",
-                               "hunyuan_video", "cogvideox", "flux", "v_jepa_2", "golden")}  # fmt: skip
+    name: "axial" for name in ("eva02", "pixtral", "qwen2_vl_vision", "dinov3", "sam2", "moonvit", "mixed",
+                               "wan", "hunyuan_video", "cogvideox", "flux", "v_jepa_2", "golden")}  # fmt: skip
 HOUSEKEEPING = {"whole", "angle_dtype", "unscaled", "turning", "_quartered"}
 
 

@@ -140,7 +140,7 @@ def real_bugs(name: str) -> list[str]:
         f"| {case.bug} | [{case.link}]({case.address}) | {(case.make.__doc__ or '').strip().replace(chr(10), ' ')} |"
         for case in cases
     )
-    words = "Each is written anew in `tests/wrong`, where the conformance kit must find it and name its class."
+    words = "Each is written anew in `tests/conformance/wrong`, where the kit must find it and name its class."
     return ["## Real bugs of this kind", words, f"| class | seen in | what happened |\n|---|---|---|\n{rows}"]
 
 

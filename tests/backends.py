@@ -26,7 +26,7 @@ def kernels(x, positions, rope, dtype, inverse=False):
 
 def on_device(x, positions, rope, dtype, inverse=False):
     import numba_kernels.cuda as nc
-    from tests.simulator.device import Device
+    from tests.numba_kernels.simulator.device import Device
 
     arrays = [Device(a) for a in (stored(x, dtype), *tables(rope, positions, dtype, inverse))]
     return value(nc.rotate(*arrays, pairing=rope.pairing, start=rope.start, inverse=inverse).copy_to_host(), dtype)

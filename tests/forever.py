@@ -16,7 +16,7 @@ CALLS = "20000"  # hostile calls a round
 
 def commands(seed):
     yield ["-m", "pytest", "-x", "-m", "hypothesis", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}", "tests"]
-    yield ["-m", "tests.fuzz", "--calls", CALLS, "--seed", str(seed)]
+    yield ["-m", "tests.numba_kernels.fuzz", "--calls", CALLS, "--seed", str(seed)]
 
 
 def main():

@@ -16,7 +16,7 @@ from rope_ref.rope import Rope, changed
 
 Floats = NDArray[np.float64]
 NAMES = ("inv_freq", "cos", "sin", "freqs", "cos_cached", "sin_cached", "cos_cache", "sin_cache", "freqs_cis")
-MADE = 2.0**-22  # relative error of a float32 frequency or angle, as models make them: see tests/test_configs.py
+MADE = 2.0**-22  # relative error of a float32 frequency or angle, as models make them
 
 
 def read(found: Mapping[str, NDArray[Any]], place: str, angle_dtype: str, unit: float = 0.0) -> list[Layer]:

@@ -1,0 +1,1 @@
+"""Wrong and unusual implementations that the diagnosis was not made with: `python -m tests.conformance.unseen`."""

@@ -1,1 +1,0 @@
-"""Wrong and unusual implementations that the diagnosis was not made with: `python -m tests.unseen`."""
