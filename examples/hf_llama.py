@@ -53,7 +53,7 @@ def config(kind=LlamaConfig, length=131072, original=None, **parameters):
 
 
 def llama(**parameters):
-    """Frequencies that never change: every way in there is."""
+    """Frequencies that never change: every adapter there is."""
     made = config(**parameters)
     module = modeling_llama.LlamaRotaryEmbedding(made)
     apply = rotation(module)

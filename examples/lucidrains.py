@@ -2,7 +2,7 @@
 
     rope-ref check examples.lucidrains:implementation --variant default --head-dim 64 --pairing interleaved
 
-Two ways in: angles of given positions, through `forward` and `apply_rotary_emb`; and `rotate_queries_or_keys`, which
+Two adapters: angles of given positions, through `forward` and `apply_rotary_emb`; and `rotate_queries_or_keys`, which
 takes an offset. FAULTS holds its bugs:
 
     bfloat16     makes positions in the dtype of the queries, and so rounds the offset, and then its sum with the

@@ -17,7 +17,7 @@ from rope_ref.explain import as_json, explain, grouped, parts
 from rope_ref.pairing import PAIRINGS
 from rope_ref.rope import ANGLE_DTYPES
 from rope_ref.show import shown
-from rope_ref.usage import Parser, extra
+from rope_ref.usage import Parser, extra, summary
 
 DESCRIBED = "a config.json, .gguf, .onnx, params.json, or tables in .npy, .safetensors, .pt"
 OVERRIDES = "keys laid over the config, as by vLLM's --hf-overrides"
@@ -61,7 +61,7 @@ def parser() -> Parser:
     add_vectors(commands.add_parser("vectors", help="inputs, right answers and bounds in files, for any language"))
     add_completion(commands.add_parser("completion", help="a script that completes this command in a shell"))
     for point in sorted(metadata.entry_points(group=COMMANDS)):
-        commands.add_parser(point.name, help=f"of {point.module.partition('.')[0]}", brings=point)
+        commands.add_parser(point.name, help=summary(point), brings=point)
     return top
 
 

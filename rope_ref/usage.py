@@ -1,11 +1,14 @@
 """Usage as every command has it: examples and exit status below its options, and what is wrong in one line."""
 
 import argparse
+import ast
 import contextlib
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, NoReturn
 
 STATUS = """
@@ -54,7 +57,7 @@ sin in .npy, safetensors and files of torch.save.
       --set original_max_position_embeddings=4096
 
 The object is a function (x, positions) -> y, with a third argument, the layer, where layers differ; or an
-Implementation, which has further ways in: decode, tables, cache, ...; or what makes one of these when it is
+Implementation, which has further adapters: decode, tables, cache, ...; or what makes one of these when it is
 called with no arguments. Modules are looked for in the current folder first.
 """,
     "rope-ref vectors": """
@@ -113,3 +116,16 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         raise ImportError(f"{missing} is not installed; pip install 'rope-ref[{name}]'") from error
+
+
+def summary(point: EntryPoint) -> str:
+    """The first line of the module that brings a command, read without running it: it may import much."""
+    package, *rest = point.module.split(".")
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = Path(folder, *rest).with_suffix(".py")
+        if file.is_file():
+            said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            first = said.partition("\n")[0].rstrip(".")
+            return first[:1].lower() + first[1:]
+    return f"of {package}"

@@ -154,7 +154,7 @@ def judge(folder: Path, cache: Path, file: str, out: Connection) -> None:
 
 
 def findings(file: str) -> Iterator[str]:
-    """What the kit finds through the ways in that a file takes part in; first by a few examples, which kill most."""
+    """What the kit finds through the adapters that a file takes part in; first by a few examples, which kill most."""
     falsify.TRIES = 0  # neither the smallest case nor an explanation is of interest
     Findings.explain = stop  # type: ignore[method-assign]
     examples = importlib.import_module("rope_ref.conformance.check").EXAMPLES

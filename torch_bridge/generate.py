@@ -1,8 +1,8 @@
-"""Generate with a model before and after it is patched: rope-ref generate [FOLDER], or python -m torch_bridge.generate.
+"""Tokens a second of a model, before and after it is patched.
 
-Loads the model of a local folder, or builds a small one with random weights, fills a cache with the context, generates
-greedily, patches the model, generates again from the same context, and prints the tokens per second of both and
-whether they are the same.
+`rope-ref generate [FOLDER]`, or python -m torch_bridge.generate, loads the model of a local folder, or builds a small
+one with random weights, fills a cache with the context, generates greedily, patches the model, generates again from
+the same context, and prints the tokens per second of both and whether they are the same.
 """
 
 import argparse

@@ -33,7 +33,7 @@ def check(
     budget    "quick", under ten seconds; "normal", a minute; "deep"
     seed      which cases are drawn
     progress  called with (property, done, total)
-    words     further ways in, and declarations: see `Implementation`
+    words     further adapters, and declarations: see `Implementation`
 
     Raises ValueError or TypeError for wrong usage; never for what the implementation does.
     """
@@ -44,7 +44,7 @@ def check(
 
 
 def completed(one: Implementation) -> Implementation:
-    """With the ways in that follow from others."""
+    """With the adapters that follow from others."""
     if one.module is not None and one.call is not None and one.apply is None:
         module, call = one.module, one.call
         made = one.make or (lambda: _bound(call, module()))
@@ -58,7 +58,7 @@ def completed(one: Implementation) -> Implementation:
         one = replace(one, apply=apply, make=made, arrays=one.arrays or "torch")
     ways = (f for name, f in vars(one).items() if callable(f))
     if not any(ways) and not one.paths:
-        raise ValueError("no way in is given; expected at least one, such as apply")
+        raise ValueError("no adapter is given; expected at least one, such as apply")
     return one
 
 
@@ -100,7 +100,7 @@ class Check:
         )
 
     def plan(self) -> Iterable[tuple[str, Property]]:
-        """What is tried, through which way in, the plainest first."""
+        """What is tried, through which adapter, the plainest first."""
         ways = self.subject.ways()
         for way in ways:
             yield way, contract.CONTRACT[0]
@@ -191,7 +191,7 @@ MOVED = ("offsets", "negative positions", "relative position", "composition", "i
 
 
 def unasked(way: str, prop: Property) -> str:
-    """Why a way in cannot be asked this, "" where it can."""
+    """Why an adapter cannot be asked this, "" where it can."""
     if way == "decode" and prop.name in (*PLACED, "negative positions", "composition", "inverse", "token permutation"):
         return "decode takes an offset"
     if way in FROM_ZERO and prop.name in (*PLACED, *MOVED):
@@ -200,7 +200,7 @@ def unasked(way: str, prop: Property) -> str:
 
 
 def through(way: str, prop: Property) -> Any:
-    """The same cases as far as a way in can be asked them."""
+    """The same cases as far as an adapter can be asked them."""
     longest = LONGEST if prop.name == "long positions" else 700
 
     def draw(subject: Subject, facts: Facts) -> Any:

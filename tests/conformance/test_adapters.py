@@ -1,4 +1,4 @@
-"""What one way in shows, every other that can be asked it shows too."""
+"""What one adapter shows, every other that can be asked it shows too."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ WAYS = {
 
 
 class One(Check):
-    """A check of a single property, through one way in."""
+    """A check of a single property, through one adapter."""
 
     only = ("", "")
 
@@ -105,7 +105,7 @@ def outcome(way, name, turn):
 @pytest.mark.parametrize("way, name", [(way, name) for way, (_, names) in WAYS.items() for name in names])
 def test_a_bug_is_seen_through_every_way_in_that_can_show_it(way, name):
     if name == "split" and way not in ("apply", "apply_qk.query", "make", "in_place", "into", "paths.fast"):
-        pytest.skip("laws are tried through the first way in alone")
+        pytest.skip("laws are tried through the first adapter alone")
     assert outcome(way, name, BUGS[name])[0] == ["failed"]
     assert outcome(way, name, right)[0] == ["passed"]
 

@@ -36,7 +36,7 @@ def names(rows):
 
 
 def test_every_way_in_and_every_declaration_is_listed_once_and_in_order():
-    listed = names(table("conformance.md", "way in")), names(table("conformance.md", "declaration"))
+    listed = names(table("conformance.md", "adapter")), names(table("conformance.md", "declaration"))
     assert sum(listed, []) == [f.name for f in fields(Implementation)]
     assert set(listed[1]) == set(DECLARATIONS)
 
@@ -49,10 +49,10 @@ def test_defaults_are_those_of_an_implementation():
 
 
 def test_signatures_are_those_of_the_contract():
-    for name, signature, _ in table("conformance.md", "way in"):
+    for name, signature, _ in table("conformance.md", "adapter"):
         if name not in ("`paths`", "`expected`"):
             call = re.match(r"`(\w+\([^)]*\)) -> ", signature)[1]
-            # a way in of torch stands within a sentence of another
+            # an adapter of torch stands within a sentence of another
             assert call.startswith(name.strip("`")) and call in Implementation.__doc__
 
 
@@ -64,7 +64,7 @@ def test_every_property_is_listed_with_its_reason_and_its_class():
 
 
 def asked_rows():
-    """Every property of a rotation, and through which ways in it is tried."""
+    """Every property of a rotation, and through which adapters it is tried."""
     rows = []
     for prop in (*contract.CONTRACT, *POINTWISE, *LAWS):
         words = ["apply", "decode", "session"]

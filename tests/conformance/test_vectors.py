@@ -16,7 +16,7 @@ from tests.c import compiled
 from tests.conformance.schema import faults
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "vectors.schema.json").read_text())
-# what no vector can show, because it takes more than one call, a model, or another way in than x and positions
+# what no vector can show, because it takes more than one call, a model, or another adapter than x and positions
 ELSEWHERE = {"CACHE", "KVROT", "GRAD", "INPL", "GEOM", "LIFE", "SHARD"}
 
 

@@ -1,6 +1,6 @@
 """Threads rotate at once, as in a server: python -m tests.numba_kernels.server [--seconds S] [--threads N] [--loops]
 
-Each thread takes cases in an order of its own, small ones and ones for several threads, by every way in, and
+Each thread takes cases in an order of its own, small ones and ones for several threads, by every entry point, and
 compares every bit with what one thread computed before the others began. With --loops,
 parallel loops of Numba's, the user's own, run in another thread meanwhile.
 """
@@ -23,7 +23,7 @@ KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 class Case:
-    """A rotation of queries and keys, by any way in; its numbers are known once it was done alone."""
+    """A rotation of queries and keys, by any entry point; its numbers are known once it was done alone."""
 
     def __init__(self, seed, shape, kind, pairing):
         numbers = torch.Generator().manual_seed(seed)

@@ -1,4 +1,7 @@
-"""The command `rope-ref bench`: measures, prints each table when it is done, and writes a JSON file and a chart."""
+"""Speed of the kernels, against memory and other implementations.
+
+`rope-ref bench` measures, prints each table when it is done, and writes a JSON file and a chart.
+"""
 
 import argparse
 import sys

@@ -13,9 +13,9 @@ ANGLES = ("exact", "float32", "recurrence")
 
 @dataclass(frozen=True, kw_only=True)
 class Implementation:
-    """An implementation under test. Every way in is optional, as long as there is one.
+    """An implementation under test. Every adapter is optional, as long as there is one.
 
-    Ways in; x, q and k are arrays of the declared kind, layout and dtype, positions integer arrays
+    Adapters; x, q and k are arrays of the declared kind, layout and dtype, positions integer arrays
     (seq,), (batch, seq) or, where the Rope has several axes, with these as a last dimension:
 
     apply(x, positions) -> y                  the rotation
@@ -40,7 +40,7 @@ class Implementation:
                                               second; see `multimodal.position_ids`
     grid(height, width) -> positions          (height width, axes) of an image's patches, row by row
     convert(weight) -> weight                 interleaved projection weights (heads head_dim, hidden) made half-split
-    paths                                     name -> another way in like `apply` that must agree: a fast path, a
+    paths                                     name -> another adapter like `apply` that must agree: a fast path, a
                                               compiled one, one under autocast, after a device move
 
     expected                                  "grid" or "position_ids" -> a function that takes the same and gives what

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rope_ref.rope import Rope
 
 Way = Callable[[Probe, Array], tuple[Any, bool]]  # (probe, x) -> what came back, whether x was changed
-FROM_ZERO = ("sequence", "session")  # ways in that count tokens themselves
+FROM_ZERO = ("sequence", "session")  # adapters that count tokens themselves
 LONGEST = 4100  # tokens that are asked of them at once
 
 
@@ -35,7 +35,7 @@ class Ways:
         def call(self, function: Any, *args: Any) -> Any: ...
 
     def ways(self) -> dict[str, Way]:
-        """The ways in that rotate a whole x at given positions."""
+        """The adapters that rotate a whole x at given positions."""
         one = self.implementation
         known: dict[str, Any] = {
             "apply": one.apply and partial(self._apply, one.apply),
@@ -52,7 +52,7 @@ class Ways:
         return {name: way for name, way in known.items() if way}
 
     def through(self, way: str, probe: Probe, longest: int = 700) -> Probe:
-        """The probe, or the one nearest to it that a way in can be asked, in as many tokens where it counts itself."""
+        """The probe, or the one nearest to it that an adapter can be asked, in as many tokens where it counts."""
         least = self.implementation.min_position or 0
         if least and np.min(probe.where, initial=least) < least:
             moved, end = probe.where + least - np.min(probe.where), self.implementation.max_position

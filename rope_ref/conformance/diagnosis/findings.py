@@ -1,14 +1,13 @@
 """From a failed property to a finding: named, refused, or unknown."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from rope_ref.conformance.adapters.capabilities import Facts
-from rope_ref.conformance.adapters.probes import Probe, sequence
 from rope_ref.conformance.adapters.subject import Subject
-from rope_ref.conformance.adapters.ways import FROM_ZERO, LONGEST
+from rope_ref.conformance.adapters.ways import FROM_ZERO
+from rope_ref.conformance.diagnosis.asking import Asking, other_channels
 from rope_ref.conformance.diagnosis.candidates import Observation, extra
 from rope_ref.conformance.diagnosis.circumstances import (
     by_angle,
@@ -26,10 +25,9 @@ from rope_ref.conformance.diagnosis.diagnose import Diagnosis, diagnose
 from rope_ref.conformance.diagnosis.reading import Reading, read
 from rope_ref.conformance.properties.falsify import Falsified
 from rope_ref.conformance.properties.model import Mutation
-from rope_ref.conformance.properties.property import Case, Property, observed
+from rope_ref.conformance.properties.property import Case, Property
 from rope_ref.conformance.reporting.report import Finding
 from rope_ref.conformance.reporting.snippet import snippet
-from rope_ref.pairing import channels
 
 SEARCH = {"quick": 2.0, "normal": 6.0, "deep": 60.0}  # seconds for two wrongs at once
 
@@ -44,6 +42,10 @@ class Findings:
     findings: list[Finding] = field(default_factory=list)
     evidence: dict[str, list[Observation]] = field(default_factory=dict)
     reading: Reading | None = None
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(self.subject, self.facts)
 
     def explain(self, way: str, prop: Property, found: Falsified) -> tuple[str, str]:
         """Turn a failure into a finding, unless it follows from one that is known; verdict and note of the outcome."""
@@ -84,7 +86,8 @@ class Findings:
             return self.named(way, prop, found, diagnosis)
         if refused:
             return self.refused(way, prop, found)
-        alias = None if wrong_already else self.aliased(way, found)
+        dtype = next((o.probe.dtype for o in found.observations if not o.right), "float32")
+        alias = None if wrong_already else self.asking.aliased(way, dtype)
         if alias is not None:
             return self.add(way, prop, found, "POSDT", alias, True)
         if wrong_already:
@@ -97,7 +100,7 @@ class Findings:
         if beyond is not None:
             told = f"cos and sin are wrong for angles from {beyond:.4g} radians on, right below"
             return self.add(way, prop, found, "ANGDT", told)
-        misread = self.misread()
+        misread = None if self.reading is None else other_channels(self.subject.rope, self.reading)
         if misread is not None and prop.bug == "UNKNOWN":
             return self.add(way, prop, found, *misread)
         drift = drifting(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
@@ -129,7 +132,7 @@ class Findings:
         subject, seen = self.subject, found.observations
         if prop.names == () or not all(f.details["explained"] for f in self.before(way, found.case)):
             return None  # what nothing explains may be behind this too
-        everything = [*seen, *self.evidence.get(way, []), *self.at_other_lengths(way)]
+        everything = [*seen, *self.evidence.get(way, []), *self.asking.at_other_lengths(way)]
         known = subject.mutations
         if known:  # one explanation of all that was seen is plainer than two
             whole = diagnose(subject, everything, names=prop.names, seconds=0.0)
@@ -144,92 +147,17 @@ class Findings:
                 return None  # what is not explained may follow from what was found before
             reading = None
             if way in subject.ways():
-                reading = read(lambda x, positions: self.turn(way, x, positions), subject.rope)
+                reading = read(lambda x, positions: self.asking.turn(way, x, positions), subject.rope)
                 self.reading = self.reading or reading
             dtype = next((o.probe.dtype for o in seen if not o.right), self.facts.dtypes[0])
-            everything += self.further(way, dtype)
+            everything += self.asking.further(way, dtype)
             diagnosis = diagnose(subject, everything, reading=reading, seconds=SEARCH[self.budget])
         return diagnosis
-
-    def further(self, way: str, dtype: str) -> list[Observation]:
-        """Answers at far positions, which tell apart what near ones do not."""
-        subject, seen = self.subject, []
-        for start in (256, 2048, 32767) if way in subject.ways() and way not in FROM_ZERO else ():
-            if start + 8 < self.facts.reach:
-                near = sequence(start, 8, subject.rope.axes, heads=self.facts.heads[-1], dtype=dtype)
-                probe = subject.through(way, near)
-                answer = subject.ask(way, probe)
-                seen += observed(subject, probe, answer, subject.deviates(answer, probe))
-        return seen
-
-    def at_other_lengths(self, way: str) -> list[Observation]:
-        """Answers on both sides of the length at which the Rope changes, if it does."""
-        trained, axes = self.subject.trained, self.subject.rope.axes
-        if trained is None or way not in self.subject.ways():
-            return []
-        seen = []
-        for start in (trained // 2, trained - 6, trained + 6, 3 * trained):
-            probe = sequence(start, 4, axes, heads=self.facts.heads[-1], dtype=self.facts.dtypes[0])
-            probe = self.subject.through(way, probe)
-            answer = self.subject.ask(way, probe)
-            seen += observed(self.subject, probe, answer, self.subject.deviates(answer, probe))
-        return seen
 
     def more(self, found: Falsified) -> dict[str, Mutation]:
         """The wrongs of other layers and lengths, for the smallest wrong answer."""
         wrong = [o for o in found.observations if not o.right]
         return extra(self.subject, min(wrong, key=lambda o: o.y.size)) if wrong else {}
-
-    def misread(self) -> tuple[str, str] | None:
-        """The class and the words, where the channels that turn are read off as others than they should be."""
-        rope, reading = self.subject.rope, self.reading
-        if reading is None or not len(reading.first):
-            return None
-        moving = (rope.omega != 0).reshape(rope.pairs, -1).any(-1) if rope.heads is None else np.ones(rope.pairs, bool)
-        first, second = (c[moving] for c in channels(rope.pairing, rope.pairs, rope.start))
-        pairs = set(zip(reading.first.tolist(), reading.second.tolist(), strict=True))
-        expected = set(zip(first.tolist(), second.tolist(), strict=True))
-        if len(pairs) != len(expected):
-            return "ROTDIM", f"{2 * len(pairs)} channels turn; expected {2 * len(expected)}"
-        if pairs != expected:
-            odd, usual = min(pairs - expected), min(expected - pairs)
-            return "LAYOUT", f"channels {odd[0]} and {odd[1]} turn together; expected pairs like {usual}"
-        return None
-
-    def aliased(self, way: str, found: Falsified) -> str | None:
-        """Two neighbouring positions that turn the same x alike, though nothing else explains why."""
-        subject, axes = self.subject, self.subject.rope.axes
-        dtype = next((o.probe.dtype for o in found.observations if not o.right), "float32")
-        if way not in subject.ways() or way in FROM_ZERO:
-            return None
-        for start in (256, 2048, 32767):
-            if start + 8 >= self.facts.reach:
-                break
-            probe = subject.through(way, sequence(start, 8, axes, heads=self.facts.heads[-1], dtype=dtype))
-            x = np.repeat(probe.x(subject.rope.head_dim, axes)[:, :, :1], 8, 2)
-            answer = subject.ask(way, probe, x)
-            if answer.y is None:
-                break
-            apart = np.abs(np.diff(subject.expected(probe, x)[0], axis=2)).max((0, 1, 3))
-            same = (np.diff(answer.y, axis=2) == 0).all((0, 1, 3)) & (apart > 0.1)
-            if same.any():
-                p, q = (probe.where[i].tolist() for i in (int(np.argmax(same)), int(np.argmax(same)) + 1))
-                return f"positions {p} and {q} turn alike in {dtype}: positions lose their last digits"
-        return None
-
-    def turn(self, way: str, x: Any, positions: Any) -> Any:
-        """One head of tokens through the implementation, for reading it off."""
-        heads = self.facts.heads[0]
-        probe = Probe(
-            1, heads, tuple(map(tuple, positions.tolist())) if positions.ndim > 1 else tuple(positions.tolist())
-        )
-        probe = self.subject.through(way, replace(probe, dtype=self.facts.dtypes[0]), LONGEST)
-        if np.max(probe.where, initial=0) < np.max(positions, initial=0):  # further than it can be asked
-            return None
-        wide = np.zeros((1, probe.heads, probe.seq(self.subject.rope.axes), x.shape[-1]))
-        wide[:, :, -len(x) :] = x  # behind others, where tokens are counted from 0
-        answer = self.subject.ask(way, probe, wide)
-        return None if answer.y is None else answer.y[0, 0, -len(x) :]
 
     def named(self, way: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:
         known = {m.text for m in self.subject.mutations}

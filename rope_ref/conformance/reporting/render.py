@@ -100,7 +100,7 @@ def split(line: str) -> tuple[str, str]:
 
 
 def show_properties(report: Report, console: Console) -> None:
-    """A table of what was tried through each way in, as wide as there is room for; then what was skipped, and why."""
+    """A table of what was tried through each adapter, as wide as there is room for; then what was skipped, and why."""
     tried = [o for o in report.outcomes if report.verdict(o) != "skipped"]
     for way, outcomes in groupby(tried, key=lambda o: o.way if o.way != o.property else "as a whole"):
         table = Table.grid(padding=(0, 2, 0, 0))

@@ -17,7 +17,7 @@ class Finding:
 
     bug             class id: LAYOUT, POSDT, YMAG, ...; UNKNOWN where nothing explains it
     property        the property that failed
-    way             the way in that showed it: "apply", "decode", "paths.compiled", ...
+    way             the adapter that showed it: "apply", "decode", "paths.compiled", ...
     explanation     what the implementation does instead, in a sentence
     counterexample  a Python statement that shows it, fit to be pasted into a test
     severity        "bug"; "known" where it was declared; "remark" where it is no bug
@@ -52,7 +52,7 @@ class Outcome:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """The property, after the way in where it has several."""
+        """The property, after the adapter where it has several."""
         return self.property if self.way == self.property else f"{self.way}: {self.property}"
 
 
@@ -73,7 +73,7 @@ class Report:
         return not any(finding.severity == "bug" for finding in self.findings)
 
     def behind(self, outcome: Outcome) -> tuple[Finding, ...]:
-        """The findings behind a failure: its own, or else those that its note names or that its way in has."""
+        """The findings behind a failure: its own, or else those that its note names or that its adapter has."""
         own = tuple(f for f in self.findings if (f.property, f.way) == (outcome.property, outcome.way))
         if own or any((f.property, f.way) == (outcome.property, outcome.way) for f in self.remarks):
             return own
