@@ -25,6 +25,8 @@ from rope_ref.parameters import MROPE, Layer, read_layer
 from rope_ref.rope import Rope
 from rope_ref.settings import Settings, agreed, size
 
+LLAMA = {"hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 32}
+SIZES: dict[str, Settings] = {"llama": LLAMA, "mistral": LLAMA}  # what the text_config of a wrapper may leave out
 WRAPPED = ("text_config", "llm_config", "language_config")  # where a model that is not known holds one that is
 ABOUT_ROTATION = re.compile("rope|rotary|theta|yarn|alibi")
 
@@ -141,7 +143,8 @@ def language_model(settings: Settings) -> tuple[Settings, Family]:
             f"like one of them is read with like={near[0] if near else 'llama'!r}"
         )
     if name == "deepseek_v2" and settings.get("use_mla") is False:  # its small models, and those that read pages
-        return settings | {"model_type": "llama"}, FAMILIES["llama"]
+        plain = {key: value for key, value in settings.items() if not key.startswith("qk_")}
+        return plain | {"model_type": "llama"}, FAMILIES["llama"]
     family = FAMILIES[name]
     if family.text is not None:
         inner = settings.get(family.within)
@@ -153,7 +156,7 @@ def language_model(settings: Settings) -> tuple[Settings, Family]:
             if ABOUT_ROTATION.search(key) and value is not None and inner.get(key) != value:
                 here = f"{key} is {value!r} beside {family.within}, {inner.get(key)!r} in it"
                 raise ValueError(f"{here}; expected one value")
-        return language_model({"model_type": family.text} | dict(inner))
+        return language_model({"model_type": family.text} | SIZES.get(str(inner.get("model_type")), {}) | dict(inner))
     settings = dict(family.defaults) | settings
     for alias, key in family.aliases.items():
         if ABOUT_ROTATION.search(alias) and settings.get(key) is not None:
