@@ -5,7 +5,7 @@
 3. ``prose``     docstrings as prose and mathematics
 4. ``examples``  code of the pages, executed
 5. ``variants``  one page a variant
-6. ``kin``       what a variant shares with others: its parent, the models that use it, the bugs it met
+6. ``related``   what a variant shares with others: its parent, the models that use it, the bugs it met
 7. ``figures``   of every variant, and of angles
 8. ``opening``   the picture that the README and the book open with
 9. ``tables``    the numbers of the interactive page

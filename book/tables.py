@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from book.kin import CONFIGS, NAMES
+from book.related import CONFIGS, NAMES
 from rope_ref.configs import layers
 from rope_ref.parameters import Layer
 from rope_ref.spectrum import spans, speeds

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from book import kin
+from book import related
 from book.prose import documented, inline
 from rope_ref.catalogue import CATALOGUE
 from rope_ref.conformance.samples import ARGUMENTS
@@ -30,7 +30,7 @@ def page(name: str) -> str:
         f"![Wavelength of each pair, and score against distance](../figures/{name}.svg)",
         "## The specification",
         "What the docstring says, and beside it the lines that compute it.",
-        *(beside(function) for function in kin.lines(name)),
+        *(beside(function) for function in related.lines(name)),
         *against_parent(name),
         "## Run it",
         example(name),
@@ -60,10 +60,10 @@ def beside(function: Callable[..., Any]) -> str:
 
 def against_parent(name: str) -> list[str]:
     """What is different from the variant that this one changes."""
-    above, (one, other) = kin.parent(name), kin.siblings(name)
+    above, (one, other) = related.parent(name), related.siblings(name)
     if above is None or other is None:
         return ["## What it changes", "Nothing: every other variant changes something of this one."]
-    rows = kin.changes(one, other)
+    rows = related.changes(one, other)
     table = "\n".join(f"| {what} | {was} | {now} |" for what, was, now in rows)
     words = f"Against [{above}]({above}.md), given the same arguments as far as it takes them:"
     if not rows:
@@ -115,10 +115,10 @@ def _positions(name: str) -> str:
 
 def config(name: str) -> list[str]:
     """A published config that means this variant, and the names of the others."""
-    models = kin.models()[name]
+    models = related.models()[name]
     if not models:
         return []
-    file = kin.CONFIGS[models[0]]
+    file = related.CONFIGS[models[0]]
     text = re.sub(r"\[[^\[\]]*\]", lambda m: re.sub(r"\s+", " ", m[0]), json.dumps(file["config"], indent=2))
     links = ", ".join(f"[{model}](../explorer.md?config={model})" for model in models)
     words = f"{file['model']}, and on the interactive page {links}:"
@@ -127,13 +127,13 @@ def config(name: str) -> list[str]:
 
 def differences(name: str) -> list[str]:
     """Where published implementations are known to differ."""
-    known = kin.disagreements(name)
+    known = related.disagreements(name)
     return ["## Known disagreements", "From [who agrees with whom](../peers.md):", "\n".join(known)] if known else []
 
 
 def real_bugs(name: str) -> list[str]:
     """Bugs that were found in the wild, each with the place where it was seen."""
-    cases = kin.bugs()[name]
+    cases = related.bugs()[name]
     if not cases:
         return []
     rows = "\n".join(
