@@ -1,4 +1,4 @@
-.PHONY: help install demo test fuzz coverage bench differences peers cases package oldest release models bench-gpu docs mutants lint clean
+.PHONY: help install demo test fuzz coverage bench differences peers converters cases package oldest release models bench-gpu docs mutants lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -45,6 +45,9 @@ differences: .venv/installed ## measure what docs/differences.md says
 
 peers: .venv/installed ## who agrees with whom: docs/peers.md
 	@$(BIN)/python -m tests.peers
+
+converters: .venv/installed ## configs against what llama.cpp's converter makes of them; LLAMA_CPP=a checkout of it
+	@$(BIN)/python -m tests.rope_ref.converters $(LLAMA_CPP)
 
 cases: .venv/installed ## real bugs, and what the kit calls them: docs/cases.md
 	@$(BIN)/python -m tests.conformance.wrong

@@ -17,12 +17,13 @@ Read in this order:
 13. ``decoupled``   the rotary part of multi-head latent attention; ``catalogue``, every variant by its name
 14. ``attention``   what rotated queries do with rotated keys
 15. ``beyond``      FoPE, PoPE and other bases: what ends in the same rotation
-16. ``family``, ``families``  what is special about each model family
-17. ``parameters``  the Rope that the rope parameters of a config describe
-18. ``configs``     the Rope of a model, read from its config; ``formats``, from what else it is written in
+16. ``family``, ``families``  what is special about each model family; ``special``, those with words of their own
+17. ``parameters``  the Rope that the rope parameters of a config describe; ``kinds``, which layers there are
+18. ``configs``     the Rope of a model, read from its config; ``overrides``, what is laid over it where it is served;
+                   ``towers``, of the part that reads images; ``formats``, from what else a model is written in
 19. ``exactness``   how far a correct implementation may be from all this
-20. ``explain``     a model's rotary embedding in words and wavelengths; ``compare``, whether two descriptions turn
-                   alike; ``show``, ``plot``, ``cli``: the command rope-ref
+20. ``explain``     a model's rotary embedding in words; ``spectrum``, in wavelengths; ``compare``, whether two
+                   descriptions turn alike; ``show``, ``plot``, ``cli``: the command rope-ref
 """
 
 from rope_ref import attention, beyond, cache, long_context, multimodal, positions, shards, variants, video, vision
