@@ -20,7 +20,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import PluginError
 
-from book import examples, hooks, kin, links, mathml, opening, prose, tables, variants
+from book import examples, hooks, links, mathml, opening, prose, related, tables, variants
 from rope_ref.spectrum import bands, decay, speeds
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def test_what_is_no_formula_is_left_as_it_stands(text):
 
 @pytest.mark.parametrize("name", rr.CATALOGUE)
 def test_the_formulas_of_every_docstring_are_sound(name):
-    text = "".join(prose.documented(function) for function in kin.lines(name))
+    text = "".join(prose.documented(function) for function in related.lines(name))
     assert all(ElementTree.fromstring(found) is not None for found in re.findall("<math.*?</math>", text))
 
 
@@ -152,7 +152,7 @@ def test_the_site_is_built_and_whole(site):
     for name in rr.CATALOGUE:
         text = (site / "variants" / f"{name}.html").read_text()
         assert f"figures/{name}.svg" in text and "pairs, fastest" in text
-        assert all(case.address in text for case in kin.bugs()[name])
+        assert all(case.address in text for case in related.bugs()[name])
         plain = re.sub("<[^>]+>", "", text)
         assert f"def {rr.CATALOGUE[name].__name__}(" in plain
     assert "theta ** exponent" not in text  # what is looked for below is in the page it belongs to, not in all
@@ -162,22 +162,22 @@ def test_the_site_is_built_and_whole(site):
 def test_every_variant_has_a_parent_that_leads_to_default():
     for name in rr.CATALOGUE:
         seen = [name]
-        while (above := kin.parent(seen[-1])) is not None:
+        while (above := related.parent(seen[-1])) is not None:
             assert above not in seen
             seen.append(above)
         assert seen[-1] == "default"
 
 
 def test_changes_are_those_of_the_ropes():
-    assert kin.changes(*kin.siblings("xpos")) == [("magnitude", "1", "by position")]
-    rows = dict((what, now) for what, _, now in kin.changes(*kin.siblings("linear")))
+    assert related.changes(*related.siblings("xpos")) == [("magnitude", "1", "by position")]
+    rows = dict((what, now) for what, _, now in related.changes(*related.siblings("linear")))
     assert rows["speed against the parent's"] == "1 for 0 of 32 pairs, 0.125 to 0.125 for 32"
 
 
 def test_models_and_bugs_are_found_where_they_belong():
-    assert "llama-3.1-8b" in kin.models()["llama3"] and "deepseek-v3" in kin.models()["decoupled"]
-    assert "qwen3-vl-8b" in kin.models()["mrope_interleaved"] and "qwen2-vl-7b" in kin.models()["mrope"]
-    assert {case.bug for case in kin.bugs()["llama3"]} == {"LLAMA3"}
+    assert "llama-3.1-8b" in related.models()["llama3"] and "deepseek-v3" in related.models()["decoupled"]
+    assert "qwen3-vl-8b" in related.models()["mrope_interleaved"] and "qwen2-vl-7b" in related.models()["mrope"]
+    assert {case.bug for case in related.bugs()["llama3"]} == {"LLAMA3"}
     assert variants.group("wan") == "Video"
 
 
@@ -289,12 +289,12 @@ def test_the_page_follows_what_a_reader_chooses(site):
     finally:
         page.unlink()
     seen = json.loads(re.search('<pre id="seen">(.*?)</pre>', shown, re.DOTALL)[1])
-    llama = rr.from_config(kin.CONFIGS["llama-3.1-8b"]["config"])
-    config = kin.CONFIGS["qwen2.5-7b-yarn"]["config"]
+    llama = rr.from_config(related.CONFIGS["llama-3.1-8b"]["config"])
+    config = related.CONFIGS["qwen2.5-7b-yarn"]["config"]
     qwen = rr.from_config(config)
     wide = rr.variants.yarn(**qwen.origin.given | {"factor": 16.0})
     linear = rr.variants.linear(128, 4.0, theta=1e6)
-    gemma = [rr.from_config(kin.CONFIGS["gemma-3-4b"]["config"], layer) for layer in (0, 5)]
+    gemma = [rr.from_config(related.CONFIGS["gemma-3-4b"]["config"], layer) for layer in (0, 5)]
     for one, rope in zip(seen, [llama, qwen, wide, wide, qwen, linear, *gemma], strict=True):
         assert_same(one | {"theta": rope.theta if rope.inv_freq is None else rope.origin.given["theta"]}, rope)
         assert one["dots"] == rope.pairs and one["rows"] >= 1
