@@ -59,6 +59,7 @@ def convert(given, architecture, folder, change=None):
     kind.set_vocab = lambda self: None
     file = folder / "model.gguf"
     model = kind(folder, gguf.LlamaFileType.ALL_F32, file, eager=True)
+    model = getattr(model, "impl", model)  # of Mistral 3, which hands on
     model.set_gguf_parameters()
     writer = model.gguf_writer
     writer.add_architecture()
