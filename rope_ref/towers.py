@@ -20,7 +20,7 @@ SCHEMES: dict[str, Callable[..., Rope]] = {
     "llama4_vision_model": vision.llama4,
     **dict.fromkeys(("dinov3_vit", "eomt_dinov3"), vision.dinov3),
     **dict.fromkeys(("sam2_video", "sam3_tracker_video", "edgetam_video", "sam3_vit_model"), vision.sam2),
-    "kimi_k25_vision": vision.moonvit,
+    **dict.fromkeys(("moonvit", "kimi_k25_vision"), vision.moonvit),
 }
 STILL = (
     "clip_vision_model", "siglip_vision_model", "siglip2_vision_model", "intern_vit_6b", "internvl_vision",
@@ -36,7 +36,7 @@ TOWERS = {
     "qwen3_omni_moe": "qwen3_omni_moe_vision_encoder", "qwen3_omni_moe_thinker": "qwen3_omni_moe_vision_encoder",
     "llama4": "llama4_vision_model", "llava": "clip_vision_model", "mllama": "mllama_vision_model",
     "gemma3": "siglip_vision_model", "paligemma": "siglip_vision_model", "internvl": "internvl_vision",
-    "idefics3": "idefics3_vision", "smolvlm": "smolvlm_vision",
+    "kimi_vl": "moonvit", "idefics3": "idefics3_vision", "smolvlm": "smolvlm_vision",
 }  # fmt: skip
 WIDTHS = (
     ("embed_dim", "num_heads"), ("hidden_size", "num_heads"), ("hidden_size", "num_attention_heads"),
@@ -77,7 +77,7 @@ def layers(settings: Mapping[str, Any], angle_dtype: str) -> list[Layer]:
     default = 100.0 if make is vision.dinov3 else 10000.0
     theta = float(number(inner, "rope_theta", number(given, "rope_theta", default)))
     # Kimi's own code turns neighbours, that of transformers halves
-    fields = {"pairing": "half-split"} if make is vision.moonvit and "vt_hidden_size" not in given else {}
+    fields = {"pairing": "half-split"} if name == "kimi_k25_vision" and "vt_hidden_size" not in given else {}
     return [Layer("patches", make.__name__, theta, make(width, theta, angle_dtype=angle_dtype, **fields))] * count
 
 

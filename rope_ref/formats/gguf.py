@@ -15,10 +15,11 @@ import numpy as np
 
 from rope_ref import variants
 from rope_ref.formats.architectures import ARCHITECTURES, Architecture
+from rope_ref.formats.fitted import fitted
 from rope_ref.frequencies import mrope, mrope_interleaved, ntk_theta
 from rope_ref.magnitude import yarn_attention
 from rope_ref.parameters import Layer
-from rope_ref.rope import Rope
+from rope_ref.rope import Rope, changed
 from rope_ref.settings import Settings, listed, number, size
 
 MAGIC = b"GGUF"
@@ -27,6 +28,7 @@ STRING, ARRAY = 8, 9
 LONGEST = 1 << 24  # items of an array, bytes of a string
 
 AXES: dict[str, Callable[..., Any]] = {"blocks": mrope, "in turn": mrope_interleaved}
+ROUNDING = 2.0**-20  # relative: factors are float32, of angles and lengths that were
 NEVER = 1e29  # a factor from which on a pair stands still: Gemma 4's converter writes 1e30
 
 
@@ -140,6 +142,11 @@ def one(arch: Architecture, given: Settings, tensors: Settings, length: int | No
             raise ValueError(f"rope_freqs.weight has shape {divisors.shape}; expected ({rope.pairs},)")
         made = np.where(divisors < NEVER, variants.unscaled(rope) / divisors, 0.0)
         rope, scaling = variants.turning(made, width, fields), "divided by rope_freqs.weight"
+        rounding = np.full(rope.pairs, ROUNDING)
+        named = fitted(made, 1.0, rounding) if turning == width and not arch.axes else None
+        if named is not None and named.origin:
+            rope = changed(named, **fields)
+            return Layer("full_attention", named.origin.make.__name__, theta, rope, rounded=ROUNDING)
     section = [int(n) for n in given.get("rope.dimension_sections", [])[:3]]
     if arch.axes and any(section):
         omega = AXES[arch.axes](variants.unscaled(rope), section)

@@ -169,7 +169,10 @@ def test_a_converter_that_left_the_factors_out_is_found(tmp_path):
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192}}  # fmt: skip
     right = written(tmp_path, tensors={"rope_freqs.weight": llama3_factors(V.llama3(64, 8.0))}, rope__freq_base=5e5)
-    assert rr.compare(config, right).alike
+    assert rr.compare(config, right).alike and rr.from_config(right).origin.given["factor"] == 8.0
+    config["rope_scaling"]["factor"] = 32.0
+    assert "    factor: 32.0 against 8.0\n" in str(rr.compare(config, right))
+    config["rope_scaling"]["factor"] = 8.0
     wrong = rr.compare(config, written(tmp_path, rope__freq_base=5e5))
     assert "rope_type: llama3 against default" in str(wrong) and "factor: 8.0 against None" in str(wrong)
 

@@ -17,7 +17,7 @@ from tests.rope_ref.test_vision import single
 # model_type of a tower: the folder of its code; the others are tested in test_vision, where their modules differ
 SUFFIX = "_vision(_encoder|_model)?$|_vit_model$"
 MODULES = {name: re.sub(SUFFIX, "", name) for name in towers.SCHEMES} | {"exaone4_5_vision": "exaone4_5"}
-OWN = ("llama4_vision_model", "dinov3_vit", "eomt_dinov3")
+OWN = ("llama4_vision_model", "dinov3_vit", "eomt_dinov3", "moonvit")
 
 
 def module(name):
@@ -67,6 +67,8 @@ def test_kimi_by_its_own_names_turns_neighbours():
     own = {"vt_hidden_size": 1152, "vt_num_attention_heads": 16, "vt_num_hidden_layers": 27}
     rope = rr.from_config({"model_type": "kimi_k25", "vision_config": own}, part="vision")
     assert rope == rr.vision.moonvit(72) and rope.pairing == "interleaved"
+    other = {"model_type": "moonvit", "hidden_size": 1152, "num_attention_heads": 16, "num_hidden_layers": 27}
+    assert rr.from_config({"model_type": "kimi_vl", "vision_config": other}, part="vision") == rope
     assert rr.angles(rope, [[1, 0], [0, 2]])[:, :2].tolist() == [[0, 1], [2, 0]]
 
 
