@@ -99,7 +99,7 @@ def compare(
     >>> compare(config, config).alike
     True
     """
-    one, two = described(left, length), described(right, length, overrides)
+    one, two = (one_kind(each) for each in (described(left, length), described(right, length, overrides)))
     if len(one) == 1 or len(two) == 1:
         one, two = (one * len(two), two) if len(one) == 1 else (one, two * len(one))
     groups: dict[tuple[Layer | None, Layer | None], list[int]] = {}
@@ -116,6 +116,12 @@ def described(source: object, length: int | None, overrides: Mapping[str, Any] |
         name = make.__name__ if make else "default" if source.inv_freq is None else "given"
         return [Layer("full_attention", name, float(given.get("theta") or source.theta), source)]
     return layers(source, length=length, overrides=overrides)
+
+
+def one_kind(each: list[Layer]) -> list[Layer]:
+    """The layers, all called alike where those that rotate do so alike: a window is no matter of rotation."""
+    alike = len({one.rope for one in each if one.rope.pairs}) < 2
+    return [one._replace(kind="full_attention") if alike and one.rope.pairs else one for one in each]
 
 
 def closed(one: Layer | None, other: Layer | None) -> Layer | None:
