@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from torch_bridge.rotation import rotate, rotate_qk
 
 Pair = tuple[Tensor, Tensor]
 BOTH, ONE, LAST = ("q", "k", "cos", "sin"), ("x", "cos", "sin"), ("tensor", "sin", "cos")
+COMPLEX = ("xq", "xk", "freqs_cis")
+TABLES = ("cos", "sin", "freqs_cis")
 EXACT = "rope_ref_tables"  # the attribute of a table of the model's own that holds exact ones
 
 
@@ -36,6 +39,11 @@ def interleaved_then_sorted(
     """The same, then the first channels of all pairs before the second ones: the order that caches hold."""
     q, k = interleaved(q, k, cos, sin, unsqueeze_dim)
     return q.unflatten(-1, (-1, 2)).mT.flatten(-2), k.unflatten(-1, (-1, 2)).mT.flatten(-2)
+
+
+def before_heads(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> Pair:
+    """`interleaved`, of q and k (batch, seq, heads, head_dim)."""
+    return interleaved(q, k, cos, sin, unsqueeze_dim=2)
 
 
 def by_sections(
@@ -60,7 +68,9 @@ class Call(NamedTuple):
 
     ours      the function that takes its place
     pairing   which channels it turns together
-    takes     its first arguments: BOTH, ONE, or LAST, which is one with heads after seq, and sin before cos
+    takes     its first arguments: BOTH; ONE; LAST, which is one with heads after seq, and sin before cos; or COMPLEX,
+              cos + i sin in one
+    heads     where those of q and k stand
     sorts     it leaves the first channels of all pairs before the second ones
     sections  it takes the sections of M-RoPE after the tables
     """
@@ -68,26 +78,37 @@ class Call(NamedTuple):
     ours: Callable[..., Tensor | Pair]
     pairing: str
     takes: tuple[str, ...] = BOTH
+    heads: int = 1
     sorts: bool = False
     sections: bool = False
 
     def instead_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """The original, but for tables that a patched module has marked: those it turns by as exact ones."""
-        signature, cos, sin = inspect.signature(original), self.takes.index("cos"), self.takes.index("sin")
+        signature, at = inspect.signature(original), [i for i, name in enumerate(self.takes) if name in TABLES]
+        backwards = -1 if self.takes == LAST else 1
 
         @functools.wraps(original)
         def turned(*args: Any, **kwargs: Any) -> Any:
             if len(args) < len(self.takes):  # some by name
                 bound = signature.bind(*args, **kwargs)
                 args, kwargs = bound.args, bound.kwargs
-            exact = getattr(args[cos], EXACT, None)
+            exact = getattr(args[at[0]], EXACT, None)
             if exact is None:
                 return original(*args, **kwargs)
-            given = list(args)
-            given[cos], given[sin] = exact
-            return self.ours(*given, **kwargs)
+            return self.ours(*args[: at[0]], *exact[::backwards], *args[at[-1] + 1 :], **kwargs)
 
         return turned
+
+    def fits(self, function: Callable[..., Any]) -> bool:
+        """Whether a function that takes complex tables has heads where this call has them."""
+        if self.takes != COMPLEX:
+            return True
+        x = torch.zeros((1, 2, 3, 2) if self.heads == 1 else (1, 3, 2, 2), device="cpu", dtype=torch.float32)
+        try:
+            function(x, x, torch.ones(1, 3, 1, device="cpu", dtype=torch.complex64))
+        except RuntimeError:  # two heads are not three tokens
+            return False
+        return True
 
 
 PLAIN = "apply_rotary_pos_emb"
@@ -96,6 +117,8 @@ CALLS = (
     (PLAIN, Call(interleaved, "interleaved")),
     (PLAIN, Call(one_half_split, "half-split", ONE)),
     (PLAIN, Call(one_interleaved, "interleaved", LAST)),
+    ("apply_rotary_emb", Call(interleaved, "interleaved", COMPLEX)),
+    ("apply_rotary_emb", Call(before_heads, "interleaved", COMPLEX, heads=2)),
     ("apply_multimodal_rotary_pos_emb", Call(by_sections, "half-split", sections=True)),
     ("apply_rotary_pos_emb_interleave", Call(interleaved_then_sorted, "interleaved", sorts=True)),
 )
@@ -107,7 +130,8 @@ def calls(pairing: str, file: Any) -> dict[str, Call]:
 
     Where one function turns neighbours and sorts them, another beside it is for something else.
     """
-    found = {name: call for name, call in CALLS if call.pairing == pairing and call.takes == first(file, name, call)}
+    each = [(name, call) for name, call in CALLS if call.pairing == pairing and call.takes == first(file, name, call)]
+    found = {name: call for name, call in each if call.fits(getattr(file, name))}
     return {name: call for name, call in found.items() if call.sorts} or found
 
 

@@ -29,19 +29,20 @@ class Patched:
     original: type[nn.Module]
     exact: Exact | None = None
 
-    def forward(self, x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...] | Tensor:
         """The original's tables, in new tensors: it might hand out the same ones when it is patched no more."""
         rope, theirs = self.exact, super().forward(x, position_ids, *args, **kwargs)  # type: ignore[misc]
-        tables: tuple[Tensor, ...] = tuple(table.view_as(table) for table in theirs)
+        one = isinstance(theirs, Tensor)  # cos + i sin
+        tables: tuple[Tensor, ...] = tuple(table.view_as(table) for table in ((theirs,) if one else theirs))
         if rope is None:
-            return tables
+            return tables[0] if one else tables
         if rope.unchecked is not None and not position_ids.is_meta:
             check(self, rope, rope.unchecked)  # type: ignore[arg-type]
             rope.unchecked = None
         exact = rope(position_ids, x.dtype, args[0] if args else kwargs.get("layer_type"))
         for table in tables:
             setattr(table, EXACT, exact)
-        return tables
+        return tables[0] if one else tables
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """How to copy and pickle an instance of a class that no module can be asked for."""

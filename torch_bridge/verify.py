@@ -14,7 +14,7 @@ from rope_ref.exactness import UNIT, budget
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
 from torch_bridge.exact import Exact
-from torch_bridge.models import BOTH, EXPECTED, LAST, ONE, Call, version
+from torch_bridge.models import BOTH, COMPLEX, EXPECTED, LAST, ONE, Call, version
 
 PLACES = (0, 1, 2, 3, 5, 8, 13, 21, 100)
 
@@ -47,7 +47,8 @@ def verify(module: nn.Module, exact: Exact, dtype: torch.dtype, functions: dict[
             each = ids if rope.axes is None else ids.expand(rope.axes, 1, -1)
             words = {} if kind is None else {"layer_type": kind}
             x = torch.zeros(1, dtype=torch.float32, device=next(iter(module.buffers())).device)
-            original = tuple(t.cpu() for t in theirs.forward(x, each.to(x.device), **words))
+            made = theirs.forward(x, each.to(x.device), **words)
+            original = tuple(t.cpu() for t in ((made,) if isinstance(made, Tensor) else made))
             angle = rr.angles(rope, spread(ids, rope)) * 27 * unit + 8 * unit
             for named, (there, call) in functions.items():
                 ask = f"{named} of {model_type}, layer type {kind}" if kind else f"{named} of {model_type}"
@@ -72,7 +73,9 @@ def compare(function: Any, call: Call, tables: Any, ids: Tensor, rope: Rope, ang
     expected = rr.rotate(x, spread(ids, rope), rope)[:, part]
     bound = budget(x, spread(ids, rope), rope, store="float32", arithmetic="float32", table="float32", angle=angle)
     q = torch.from_numpy(x[:, part].copy())[None, None]
-    if call.takes == BOTH:
+    if call.takes == COMPLEX and call.heads == 2:
+        y = function(q.transpose(1, 2), q.transpose(1, 2), *tables)[0].transpose(1, 2)
+    elif call.takes in (BOTH, COMPLEX):
         y = function(q, q, *tables)[0]
     elif call.takes == ONE:
         y = function(q, *tables)
