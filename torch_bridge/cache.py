@@ -64,7 +64,8 @@ class GrowingWindow(DynamicSlidingWindowLayer):
     """The same for a layer that sees a window: what has left it makes place when the memory is full."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if self.record_past or not takes(self, key_states, value_states):
+        kept_whole = getattr(self, "record_past", False)  # of transformers later than 5.12
+        if kept_whole or not takes(self, key_states, value_states):
             return super().update(key_states, value_states, *args, **kwargs)
         self.cumulative_length += key_states.shape[-2]
         keys, values = append(self, key_states, value_states)
