@@ -90,8 +90,9 @@ class Streaming(DynamicLayer):
         """Tokens that have come, as who generates counts them."""
         return self.left + self.stored
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.stored + query_length, self.left
+    def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
+        new = query_length if isinstance(query_length, int) else len(query_length)  # in transformers 5.0, the places
+        return self.stored + new, self.left
 
     def reset(self) -> None:
         self.stored = self.left = 0
