@@ -13,7 +13,7 @@ settings.register_profile("ours", deadline=None, derandomize=True)
 settings.register_profile("anew", deadline=None, database=None, print_blob=True)
 settings.load_profile(os.environ.get("ROPE_REF_EXAMPLES", "ours"))
 
-TURNS = 5  # days in which every long test is run once
+TURNS = 8  # days in which every long test is run once
 
 
 def pytest_addoption(parser):
