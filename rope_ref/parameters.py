@@ -56,8 +56,8 @@ def parameters(settings: Settings, family: Family, kind: str) -> Settings:
     if nested != family.by_type and given and settings.get("rope_parameters") is not None or nested > family.by_type:
         how = "a dict for each layer type" if family.by_type else "one dict for all layers"
         raise ValueError(f"rope_parameters are {given!r}; expected {how}")
-    still = {key for key, silent in family.silent.items() if silent is None}
-    if nested and not all(isinstance(each, Mapping) or each is None and key in still for key, each in given.items()):
+    silent = {key for key, given_there in family.silent.items() if given_there is None}
+    if nested and not all(isinstance(each, Mapping) or each is None and key in silent for key, each in given.items()):
         raise ValueError(f"rope_parameters are {given!r}; expected a dict for each layer type")
     if nested and kind not in given:
         raise ValueError(f"rope_parameters have {', '.join(given)}; expected {kind} too")
@@ -106,14 +106,19 @@ class Layer(NamedTuple):
         return self._replace(rope=changed(self.rope, **fields), open=tuple(set(self.open) - set(fields)))
 
 
+def still(head_dim: int) -> Layer:
+    """A layer that does not rotate."""
+    rope = Rope(head_dim, rotary_dim=0)
+    return Layer("still", "none", rope.theta, rope)
+
+
 def read_layer(
     settings: Settings, family: Family, kind: str, head_dim: int, theta: float | None, length: int | None,
     angle_dtype: str,
 ) -> Layer:  # fmt: skip
     """What the layers of one type are; theta is the base of these layers, where they have one of their own."""
     if kind == "still":
-        rope = Rope(head_dim, rotary_dim=0)
-        return Layer(kind, "none", rope.theta, rope)
+        return still(head_dim)
     given = parameters(settings, family, kind) | ({} if theta is None else {"rope_theta": theta})
     name = rope_type(given, family)
     words = arguments(settings, family, given, name, length)

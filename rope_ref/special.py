@@ -18,8 +18,7 @@ from typing import Any
 
 from rope_ref import variants
 from rope_ref.family import Family
-from rope_ref.parameters import Layer, read_layer
-from rope_ref.rope import Rope
+from rope_ref.parameters import Layer, read_layer, still
 from rope_ref.settings import Settings, listed, number, size
 
 Reader = Callable[[Settings, int | None, dict[str, Any]], list[Layer]]
@@ -113,11 +112,6 @@ def like_llama(given: Settings, length: int | None, fields: dict[str, Any], coun
     hidden, heads = (number(given, key, whole=True) for key in ("hidden_size", "num_attention_heads"))
     width, family = size({"head_dim": hidden // heads}, "head_dim"), Family(fields.get("pairing", "half-split"))
     return [read_layer(given, family, "full_attention", width, None, length, fields["angle_dtype"])] * count
-
-
-def still(width: int) -> Layer:
-    rope = Rope(width, rotary_dim=0)
-    return Layer("still", "none", rope.theta, rope)
 
 
 MODELS: dict[str, Reader] = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rope_ref import vision
-from rope_ref.parameters import Layer
+from rope_ref.parameters import Layer, still
 from rope_ref.rope import Rope
 from rope_ref.settings import Settings, number, size
 
@@ -71,7 +71,7 @@ def layers(settings: Mapping[str, Any], angle_dtype: str) -> list[Layer]:
         raise ValueError(f"model_type of the vision_config is {name!r}; expected one of {known}")
     width = head_dim(given)
     if name in STILL:
-        return [Layer("still", "none", 10000.0, Rope(width, rotary_dim=0))] * count
+        return [still(width)] * count
     make = SCHEMES[name]
     inner = given.get("rope_parameters") or {}
     default = 100.0 if make is vision.dinov3 else 10000.0

@@ -43,7 +43,7 @@ HALVES = (
     "cogvlm", "dbrx", "deci", "deepseek", "dots1", "dream", "eurobert", "exaone", "falcon", "falcon-h1", "gemma",
     "gptneox", "grok", "grovemoe", "hrm_text", "hunyuan-dense", "hunyuan-moe",
     "hy_v3", "internlm2", "jais2", "jina-bert-v3", "lfm2", "lfm2moe", "llada", "llada-moe", "llama", "llama-embed",
-    "maincoder", "minicpm", "minimax-m2", "minimax-m3", "mistral3", "nanbeige", "nemotron", "nomic-bert",
+    "maincoder", "minicpm", "minimax-m2", "minimax-m3", "nanbeige", "nemotron", "nomic-bert",
     "nomic-bert-moe", "olmo", "olmoe", "openelm", "orion", "pangu-embedded", "phi2", "phi3", "phimoe", "plamo",
     "plamo2", "qwen", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "rnd1", "seed_oss", "stablelm", "starcoder2", "xverse",
 )  # fmt: skip

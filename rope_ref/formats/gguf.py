@@ -18,8 +18,8 @@ from rope_ref.formats.architectures import ARCHITECTURES, Architecture
 from rope_ref.formats.fitted import fitted
 from rope_ref.frequencies import mrope, mrope_interleaved, ntk_theta
 from rope_ref.magnitude import yarn_attention
-from rope_ref.parameters import Layer
-from rope_ref.rope import Rope, changed
+from rope_ref.parameters import Layer, still
+from rope_ref.rope import changed
 from rope_ref.settings import Settings, listed, number, size
 
 MAGIC = b"GGUF"
@@ -58,11 +58,6 @@ def layers(path: Path, length: int | None, angle_dtype: str) -> list[Layer]:
     rests = resting(arch, given, sliding, count)
     none = still(full.rope.head_dim)
     return [none if rests[i] else near if sliding[i] else full for i in range(count)]
-
-
-def still(width: int) -> Layer:
-    rope = Rope(width, rotary_dim=0)
-    return Layer("still", "none", rope.theta, rope)
 
 
 def windows(arch: Architecture, given: Settings, count: int) -> list[bool]:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rope_ref.formats import tables
-from rope_ref.parameters import Layer
-from rope_ref.rope import Rope
+from rope_ref.parameters import Layer, still
 from rope_ref.settings import size
 from rope_ref.usage import extra
 
@@ -85,8 +84,8 @@ def layers(path: Path, length: int | None, angle_dtype: str) -> list[Layer]:
     first = next(iter(each.values()))
     if all(one == first for one in each.values()) and len(each) == count:
         return [first]  # it stands for all, of which some may be two nodes, for query and key
-    still = Layer("still", "none", first.theta, Rope(first.rope.head_dim, rotary_dim=0), open=("head_dim",))
-    return [each.get(index, still) for index in range(count)]
+    between = still(first.rope.head_dim)._replace(open=("head_dim",))
+    return [each.get(index, between) for index in range(count)]
 
 
 def turning(graph: Any) -> Iterator[tuple[Any, tuple[str, str]]]:
