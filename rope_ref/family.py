@@ -81,3 +81,8 @@ class Family:
     mscales: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def resting(self) -> set[str]:
+        """The layer types that `silent` says do not rotate."""
+        return {kind for kind, given in self.silent.items() if given is None}

@@ -50,8 +50,7 @@ def layer_types(settings: Settings, family: Family, layers: int) -> list[str]:
         kinds = [kind if kind == "sliding_attention" and windowed else "still" for kind in kinds]
     if family.still == "full_attention beside sliding" and windowed:
         kinds = [kind if kind == "sliding_attention" else "still" for kind in kinds]
-    without = STILL | {kind for kind, given in family.silent.items() if given is None}
-    return ["still" if kind in without else kind for kind in kinds]
+    return ["still" if kind in STILL | family.resting else kind for kind in kinds]
 
 
 def layer_thetas(settings: Settings, family: Family, layers: int) -> list[float]:

@@ -56,8 +56,8 @@ def parameters(settings: Settings, family: Family, kind: str) -> Settings:
     if nested != family.by_type and given and settings.get("rope_parameters") is not None or nested > family.by_type:
         how = "a dict for each layer type" if family.by_type else "one dict for all layers"
         raise ValueError(f"rope_parameters are {given!r}; expected {how}")
-    silent = {key for key, given_there in family.silent.items() if given_there is None}
-    if nested and not all(isinstance(each, Mapping) or each is None and key in silent for key, each in given.items()):
+    rests = family.resting
+    if nested and not all(isinstance(each, Mapping) or each is None and key in rests for key, each in given.items()):
         raise ValueError(f"rope_parameters are {given!r}; expected a dict for each layer type")
     if nested and kind not in given:
         raise ValueError(f"rope_parameters have {', '.join(given)}; expected {kind} too")
