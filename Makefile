@@ -1,4 +1,4 @@
-.PHONY: help install demo test fuzz coverage bench differences peers converters cases package oldest release models bench-gpu docs mutants lint clean
+.PHONY: help install demo test fuzz coverage bench differences peers libraries converters cases package oldest release models bench-gpu docs mutants lint clean
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -45,6 +45,9 @@ differences: .venv/installed ## measure what docs/differences.md says
 
 peers: .venv/installed ## who agrees with whom: docs/peers.md
 	@$(BIN)/python -m tests.peers
+
+libraries: .venv/installed ## the rotary embeddings of 14 more libraries through the kit, each installed under build (400 MB)
+	@$(BIN)/python -m examples.libraries $(NAMES)
 
 converters: .venv/installed ## configs against what llama.cpp's converter makes of them; LLAMA_CPP=a checkout of it
 	@$(BIN)/python -m tests.rope_ref.converters $(LLAMA_CPP)

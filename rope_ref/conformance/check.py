@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rope_ref.conformance.adapters.capabilities import Facts, find_accuracy, find_capabilities
+from rope_ref.conformance.adapters.declarations import DECLARATIONS, declaration
 from rope_ref.conformance.adapters.implementation import Implementation
 from rope_ref.conformance.adapters.subject import Ropes, Subject
 from rope_ref.conformance.adapters.ways import FROM_ZERO, LONGEST
@@ -44,7 +45,11 @@ def check(
 
 
 def completed(one: Implementation) -> Implementation:
-    """With the adapters that follow from others."""
+    """With the adapters that follow from others. Raises ValueError for a declaration that it cannot have."""
+    for name in set(DECLARATIONS) - {"valid_positions"}:
+        value = getattr(one, name)
+        if value is not None and not (name == "min_position" and value == 0):
+            declaration(name, tuple(value) if isinstance(value, list) else value)
     if one.module is not None and one.call is not None and one.apply is None:
         module, call = one.module, one.call
         made = one.make or (lambda: _bound(call, module()))
@@ -148,13 +153,13 @@ class Check:
         subject = self.subject
         why = prop.skip(subject, self.facts)
         if not why:
-            why = unasked(way, prop)
+            why = unasked(way, prop, subject.implementation)
         if not why and prop in laws.LAWS and any(f.way == way and f.severity == "bug" for f in self.found.findings):
             why = "a bug is known already"
         if why:
             self.outcomes.append(Outcome(prop.name, way, prop.reason, "skipped", why))
             return
-        if way in subject.ways() or prop in (*queries.QUERIES, *scores.SCORES):
+        if prop.name not in UNPLACED:
             prop = replace(prop, draw=through(way, prop))
         examples = EXAMPLES[self.budget] * (2 if way == prop.name else 1)
         found = falsify(subject, way, prop, self.facts, examples=examples, number=self.number)
@@ -190,8 +195,17 @@ MOVED = ("offsets", "negative positions", "relative position", "composition", "i
          "token permutation")  # fmt: skip
 
 
-def unasked(way: str, prop: Property) -> str:
+NEIGHBOURS = (
+    "relative position", "composition", "inverse", "fractional positions", "negative positions", "shifted keys",
+)  # fmt: skip
+# properties that give no positions
+UNPLACED = ("steps", "padded rows", "cached keys", "position ids", "grid", "converted weights", "frequencies")
+
+
+def unasked(way: str, prop: Property, one: Implementation) -> str:
     """Why an adapter cannot be asked this, "" where it can."""
+    if one.valid_positions is not None and prop.name in NEIGHBOURS:
+        return "its positions are no range"
     if way == "decode" and prop.name in (*PLACED, "negative positions", "composition", "inverse", "token permutation"):
         return "decode takes an offset"
     if way in FROM_ZERO and prop.name in (*PLACED, *MOVED):

@@ -32,8 +32,8 @@ def given(x: NDArray[Any], dtype: str, kind: str) -> Any:
     if kind == "torch":
         torch = importlib.import_module("torch")
         return torch.from_numpy(np.array(x, order="C")).to(getattr(torch, dtype))
-    jax = importlib.import_module("jax.numpy")
-    return jax.asarray(x, dtype=dtype)
+    jax = importlib.import_module("jax")
+    return jax.numpy.asarray(x, dtype=jax.dtypes.canonicalize_dtype(dtype))
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
@@ -62,6 +62,11 @@ def numbers(array: Any) -> Array:
     if array.dtype.kind not in "fiuV" or array.dtype.names:
         raise TypeError(f"returned {array.dtype}; expected an array of real numbers")
     return np.asarray(array, np.float64)
+
+
+def exists(dtype: str, kind: str) -> bool:
+    """Whether arrays of a kind have a dtype: jax makes float32 of float64 unless it is told otherwise."""
+    return dtype_name(given(np.zeros(1), dtype, kind)) == dtype
 
 
 def kind_of(array: Any) -> str | None:

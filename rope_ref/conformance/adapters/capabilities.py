@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rope_ref.conformance.adapters.arrays import kind_of
+from rope_ref.conformance.adapters.arrays import Array, exists, kind_of
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.implementation import ARRAYS, DTYPES
 from rope_ref.conformance.adapters.probes import Probe, sequence
@@ -63,17 +63,20 @@ def find_capabilities(subject: Subject) -> Facts:
 
     if subject.kind == "jax":  # which compiles for every shape
         facts.heads, facts.batches = facts.heads[-1:], facts.batches[:2]
-    facts.dtypes = one.dtypes or tuple(d for d in DTYPES if takes(replace(plain, dtype=d))) or ("float32",)
+    exist = [d for d in DTYPES if exists(d, subject.kind)]
+    facts.dtypes = one.dtypes or tuple(d for d in exist if takes(replace(plain, dtype=d))) or ("float32",)
     facts.rows = subject.batched and placed and tried(
         "positions differ from row to row", one.rows, by_row(plain, axes))  # fmt: skip
     if way not in FROM_ZERO:
-        below = False if one.min_position is not None else one.negative
+        below = one.negative if one.min_position is None and one.valid_positions is None else False
         facts.negative = tried("negative positions", below, sequence(-9, 5, axes, heads=heads))
     facts.strided = subject.kind != "jax" and tried(
         "views that are not contiguous", one.strided, *(replace(plain, memory=m) for m in ("sliced", "transposed"))
     )
     if placed:
-        facts.fractional = tried("fractional positions", one.fractional, replace(plain, position_dtype="float32"))
+        listed = one.valid_positions is not None
+        fractional = False if listed else one.fractional
+        facts.fractional = tried("fractional positions", fractional, replace(plain, position_dtype="float32"))
         facts.position_dtypes = one.position_dtypes or tuple(
             d for d in ("int64", "int32") if takes(replace(plain, position_dtype=d))
         )
@@ -90,7 +93,7 @@ def find_kind(subject: Subject) -> None:
     """The kind of arrays: the declared one, else the first that is taken without an error."""
     one = subject.implementation
     kinds = [one.arrays] if one.arrays else [k for k in ARRAYS if importlib.util.find_spec(k) is not None]
-    way = next(iter(subject.ways().values()), None)
+    name, way = next(iter(subject.ways().items()), ("", None))
     subject.kind = kinds[0] or "numpy"
     if one.arrays or way is None:
         if not one.arrays and one.module is not None:
@@ -99,7 +102,7 @@ def find_kind(subject: Subject) -> None:
     for kind in kinds:
         subject.kind = str(kind)
         try:
-            probe = sequence(0, 5, subject.rope.axes, heads=subject.heads)
+            probe = subject.through(name, sequence(0, 5, subject.rope.axes, heads=subject.heads))
             raw, _ = way(probe, probe.x(subject.rope.head_dim, subject.rope.axes))
         except Failed:
             continue
@@ -126,8 +129,8 @@ def reach(subject: Subject, takes: Any, axes: int | None, heads: int) -> int:
     declared, rope = subject.implementation.max_position, subject.rope
     if rope.xpos is not None:  # beyond, the magnitude itself leaves the range of float16
         return int(min(declared or FAR, 3 * rope.xpos.scale_base))
-    if declared is not None:
-        return declared
+    if declared is not None or subject.implementation.valid_positions is not None:
+        return declared or FAR
     low, high = 16, FAR
     if not takes(sequence(0, 5, axes, heads=heads)) or takes(sequence(high - 2, 2, axes, heads=heads)):
         return FAR
@@ -164,6 +167,12 @@ def accuracies(subject: Subject, dtype: str) -> list[Accuracy]:
     return found
 
 
+def fits(subject: Subject, probe: Probe, y: Array, level: Accuracy) -> bool:
+    """Whether an answer is as exact as that."""
+    expected, bound = computed(probe, subject.rope_for(probe), level, subject.wrongs(probe))
+    return differs(y, expected, subject.slack(bound)) is None
+
+
 def find_accuracy(subject: Subject, way: str, dtype: str, facts: Facts) -> Accuracy | None:
     """The best accuracy that all answers have over near and far positions, None where none fits."""
     axes, heads = subject.rope.axes, facts.heads[-1]
@@ -175,9 +184,7 @@ def find_accuracy(subject: Subject, way: str, dtype: str, facts: Facts) -> Accur
     answers = [(probe, subject.ask(way, probe)) for probe in probes]
     for level in accuracies(subject, dtype):
         if all(
-            answer.y is not None
-            and differs(answer.y, *computed(probe, subject.rope_for(probe), level, subject.wrongs(probe))) is None
-            for probe, answer in answers
+            answer.y is not None and fits(subject, probe, answer.y, level) for probe, answer in answers
         ):
             return level
     return None

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rope_ref.conformance.adapters.implementation import ANGLES, ARRAYS, DTYPES
+from rope_ref.conformance.adapters.implementation import ANGLES, ARRAYS, DTYPES, STORED
 
 Expected = tuple[str, Callable[[Any], bool]]  # in words, and whether a value is so
 
@@ -46,10 +46,12 @@ DECLARATIONS: dict[str, Expected] = {
     "strided": YES_OR_NO,
     "min_position": WHOLE,
     "max_position": WHOLE,
+    "valid_positions": ("positions with commas between", lambda value: isinstance(value, tuple) and len(value) > 0),
     "logit_scale": NUMBER,
     "layers": WHOLE,
     "order": one_of(("contiguous", "zigzag")),
     "evicted": one_of(("renumbered", "absolute")),
+    "stored": one_of(tuple(STORED)),
     "deviations": ("CLASS or CLASS:property, with commas between", lambda value: isinstance(value, tuple)),
     "time_limit": NUMBER,
 }

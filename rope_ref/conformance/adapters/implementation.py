@@ -9,6 +9,8 @@ Call = Callable[..., Any]
 ARRAYS = ("numpy", "torch", "jax")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 ANGLES = ("exact", "float32", "recurrence")
+# the largest error that keeping a key in a dtype makes, in parts of the largest of its numbers
+STORED = {"int8": 1 / 254, "float8_e4m3": 2.0**-4, "float8_e5m2": 2.0**-3, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,13 @@ class Implementation:
     paths                                     name -> another adapter like `apply` that must agree: a fast path, a
                                               compiled one, one under autocast, after a device move
 
+    padded(padding) -> step                   a session of one row for each entry: so many of its first tokens are
+                                              padding; step(x) takes the next tokens of all rows, padding included
+
     expected                                  "grid" or "position_ids" -> a function that takes the same and gives what
-                                              is right, where that is neither the variant's own nor as above
+                                              is right, where that is neither the variant's own nor as above;
+                                              "query_scale" -> a function of positions, (...) -> (...), with what
+                                              queries are multiplied by beside the Rope (`query_temperature`)
 
     Declarations; None is inferred and reported:
 
@@ -62,9 +69,12 @@ class Implementation:
     strided           whether x may be a view that is not contiguous
     min_position      the least position that it serves; 0 unless given
     max_position      the first position that is beyond its range; -max_position is too
+    valid_positions   all positions that it serves, where they are no range: (n,), or (n, axes)
     logit_scale       what scores are multiplied by; 1/sqrt(head_dim) unless given
     evicted           where keys stand that a cache keeps after an eviction: "renumbered", from 0 without a gap, or
                       "absolute", where they stood
+    stored            the dtype in which a cache keeps its keys, where it is coarser than theirs: "int8" with a scale
+                      of its own for each token, channel, head or the whole, "float8_e4m3", "float8_e5m2", ...
     layers            number of layers that a session rotates with one counter; step(x, layer)
     order             how `shard` splits a sequence: "contiguous" or "zigzag"
     deviations        bugs that are known and accepted: class ids, or "class:property"
@@ -81,6 +91,7 @@ class Implementation:
     sequence: Call | None = None
     make: Call | None = None
     session: Call | None = None
+    padded: Call | None = None
     cache: Call | None = None
     scores: Call | None = None
     shift: Call | None = None
@@ -108,8 +119,10 @@ class Implementation:
     strided: bool | None = None
     min_position: int | None = None
     max_position: int | None = None
+    valid_positions: Any = None
     logit_scale: float | None = None
     evicted: str | None = None
+    stored: str | None = None
     layers: int = 1
     order: str = "contiguous"
     deviations: tuple[str, ...] = ()

@@ -44,6 +44,7 @@ class Subject(Ways):
     ropes: Ropes
     kind: str = "numpy"
     accuracy: dict[str, Accuracy] = field(default_factory=dict)
+    made: dict[int, Rope] = field(default_factory=dict, init=False, repr=False)
     mutations: tuple[Mutation, ...] = ()
     resolve: Callable[[tuple[Mutation, ...], Probe], tuple[Mutation, ...]] = lambda mutations, probe: mutations
 
@@ -80,10 +81,16 @@ class Subject(Ways):
         if isinstance(self.ropes, Rope):
             rope = self.ropes
         elif callable(self.ropes):
-            rope = self.ropes(int(np.max(probe.where, initial=0)) + 1 if length is None else length)
+            rope = self.of_length(int(np.max(probe.where, initial=0)) + 1 if length is None else length)
         else:
             rope = self.ropes[probe.layer]
         return rope.keys if probe.key else rope
+
+    def of_length(self, length: int) -> Rope:
+        """The Rope of a length, made once."""
+        if length not in self.made:
+            self.made[length] = self.ropes(length)  # type: ignore[operator]
+        return self.made[length]
 
     @property
     def trained(self) -> int | None:
@@ -117,9 +124,20 @@ class Subject(Ways):
             if isinstance(raw, (tuple, list)) and len(raw) == 1:
                 raw = raw[0]
             y = self.read(raw, (probe.batch, probe.heads, probe.seq(rope.axes), rope.head_dim))
-            return Answer(y, "", changed, dtype_name(raw), raw, numbers(raw).copy())
+            return Answer(y / self.query_scale(probe), "", changed, dtype_name(raw), raw, numbers(raw).copy())
         except Failed as error:
             return Answer(None, str(error))
+
+    def query_scale(self, probe: Probe) -> Array:
+        """What a query is multiplied by beside the Rope, (batch, 1, seq, 1)."""
+        scale, rows = self.implementation.expected.get("query_scale"), probe.rows(self.rope.axes)
+        if scale is None or probe.key:
+            return np.ones((1, 1, 1, 1))
+        return np.asarray(scale(rows), np.float64)[:, None, :, None]
+
+    def slack(self, bound: Array) -> Array:
+        """A bound with room for one more rounding on store, where queries are multiplied by something more."""
+        return 2 * bound if "query_scale" in self.implementation.expected else bound
 
     def read(self, raw: Any, shape: tuple[int, ...]) -> Array:
         """What came back, as (batch, heads, seq, head_dim). Raises Failed where it is no such thing."""
@@ -154,7 +172,8 @@ class Subject(Ways):
         Where these wrongs make no difference, an answer must be as exact as any.
         """
         rope, wrongs = self.rope_for(probe), self.wrongs(probe)
-        right = computed(probe, rope, self.usual(probe.dtype), (), x)
+        y, bound = computed(probe, rope, self.usual(probe.dtype), (), x)
+        right = y, self.slack(bound)
         if not wrongs:
             return right
         wrong = computed(probe, rope, lenient(probe.dtype), wrongs, x)
@@ -163,8 +182,8 @@ class Subject(Ways):
     def right(self, way: str, probe: Probe) -> bool:
         """Whether the specification, and no wrong of it, is what comes of a probe."""
         answer = self.ask(way, probe)
-        right = computed(probe, self.rope_for(probe), self.usual(probe.dtype))
-        return answer.y is not None and differs(answer.y, *right) is None
+        y, bound = computed(probe, self.rope_for(probe), self.usual(probe.dtype))
+        return answer.y is not None and differs(answer.y, y, self.slack(bound)) is None
 
     def wrongs(self, probe: Probe) -> tuple[Mutation, ...]:
         """The wrongs already found, as they are for the Rope of this probe."""

@@ -53,6 +53,8 @@ class Ways:
 
     def through(self, way: str, probe: Probe, longest: int = 700) -> Probe:
         """The probe, or the one nearest to it that an adapter can be asked, in as many tokens where it counts."""
+        if self.implementation.valid_positions is not None and way not in ("decode", *FROM_ZERO):
+            probe = self.served(probe)
         least = self.implementation.min_position or 0
         if least and np.min(probe.where, initial=least) < least:
             moved, end = probe.where + least - np.min(probe.where), self.implementation.max_position
@@ -61,7 +63,10 @@ class Ways:
             p = probe.where
             return replace(probe, positions=tuple((p.min() + np.arange(p.shape[-1])).tolist()))
         if way in FROM_ZERO:
-            n = min(int(np.max(probe.where, initial=0)) + 1, max(longest // self.implementation.layers, 64))
+            most = max(longest // self.implementation.layers, 64)
+            n = min(int(np.max(probe.where, initial=0)) + 1, most)
+            if self.kind == "jax":  # which compiles for every length
+                n = min(most, next(length for length in (1, 5, 9, 65, 700, LONGEST) if length >= n))
             shape = (n,) if self.rope.axes is None else (n, self.rope.axes)
             count = np.arange(n) if self.rope.axes is None else np.broadcast_to(np.arange(n)[:, None], shape)
             return replace(probe, positions=nested(count), position_dtype="int64")
@@ -69,6 +74,18 @@ class Ways:
             declared = self.implementation.heads
             return replace(probe, key=True, heads=declared[1] if isinstance(declared, tuple) else probe.heads)
         return probe
+
+    def served(self, probe: Probe) -> Probe:
+        """The same tokens at positions that are served: where they are, or else where the count of them leads."""
+        valid = np.asarray(self.implementation.valid_positions)
+        axes = 1 if self.rope.axes is None else self.rope.axes
+        listed, p = valid.reshape(-1, axes), probe.where.reshape(-1, axes)
+        index = p.astype(np.int64) @ (np.arange(axes) * 6 + 1) % len(listed)
+        here = (p[:, None] == listed).all(-1)
+        index = np.where(here.any(-1), here.argmax(-1), index)
+        whole = np.issubdtype(valid.dtype, np.integer)
+        where = listed[index].reshape(probe.where.shape)
+        return replace(probe, positions=nested(where), position_dtype=probe.position_dtype if whole else "float64")
 
     def laid(self, x: Array, dtype: str, memory: str = "contiguous") -> Any:
         layout = self.implementation.layout

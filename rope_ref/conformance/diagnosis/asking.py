@@ -76,6 +76,8 @@ class Asking:
         probe = self.subject.through(way, replace(probe, dtype=self.facts.dtypes[0]), LONGEST)
         if np.max(probe.where, initial=0) < np.max(positions, initial=0):  # further than it can be asked
             return None
+        if self.subject.implementation.valid_positions is not None and not np.array_equal(probe.where, positions):
+            return None
         wide = np.zeros((1, probe.heads, probe.seq(self.subject.rope.axes), x.shape[-1]))
         wide[:, :, -len(x) :] = x  # behind others, where tokens are counted from 0
         answer = self.subject.ask(way, probe, wide)
@@ -86,13 +88,19 @@ def other_channels(rope: Rope, reading: Reading) -> tuple[str, str] | None:
     """The class and the words, where the channels that turn are read off as others than they should be."""
     if not len(reading.first):
         return None
-    moving = (rope.omega != 0).reshape(rope.pairs, -1).any(-1) if rope.heads is None else np.ones(rope.pairs, bool)
-    first, second = (c[moving] for c in channels(rope.pairing, rope.pairs, rope.start))
-    pairs = set(zip(reading.first.tolist(), reading.second.tolist(), strict=True))
-    expected = set(zip(first.tolist(), second.tolist(), strict=True))
-    if len(pairs) != len(expected):
-        return "ROTDIM", f"{2 * len(pairs)} channels turn; expected {2 * len(expected)}"
-    if pairs != expected:
-        odd, usual = min(pairs - expected), min(expected - pairs)
+    speeds = np.abs(rope.omega).reshape(*(() if rope.heads is None else (rope.heads,)), rope.pairs, -1)
+    speed = speeds.max(-1) if rope.heads is None else speeds.max((0, -1))
+    first, second = channels(rope.pairing, rope.pairs, rope.start)
+    expected = list(zip(first.tolist(), second.tolist(), strict=True))
+    turning = {pair for pair, w in zip(expected, speed, strict=True) if w > 0}
+    # not so slow that it cannot be seen
+    clear = {pair for pair, w in zip(expected, speed, strict=True) if w * reading.reach > 1e-3}
+    found = set(zip(reading.first.tolist(), reading.second.tolist(), strict=True))
+    if clear <= found <= turning:
+        return None
+    if len(found) != len(turning) and (len(found) < len(clear) or len(found) > len(turning)):
+        return "ROTDIM", f"{2 * len(found)} channels turn; expected {2 * len(turning)}"
+    odd, usual = min(found - turning, default=None), min(turning - found, default=None)
+    if odd is not None and usual is not None:
         return "LAYOUT", f"channels {odd[0]} and {odd[1]} turn together; expected pairs like {usual}"
     return None

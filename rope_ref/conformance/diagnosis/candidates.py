@@ -129,4 +129,4 @@ def resolved(subject: Subject, mutations: Sequence[Mutation], probe: Probe) -> t
     """The same wrongs for the Rope of a probe; those that it does not know are left out."""
     rope = subject.rope_for(probe)
     known = extra(subject, Observation(probe, rope, np.empty(0), True)) | candidates(rope)
-    return tuple(known[m.text] for m in mutations if m.text in known)
+    return tuple(known.get(m.text, m) for m in mutations if m.text in known or m.everywhere)

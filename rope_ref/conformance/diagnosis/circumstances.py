@@ -9,6 +9,7 @@ from rope_ref.conformance.adapters.probes import Probe
 from rope_ref.conformance.adapters.subject import Deviation, Subject
 from rope_ref.conformance.diagnosis.candidates import Observation, candidates, unconditional_stretch
 from rope_ref.conformance.diagnosis.diagnose import coarse, fits, sharp
+from rope_ref.conformance.diagnosis.mutations import precision
 from rope_ref.conformance.properties.model import Mutation, computed, lenient
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
@@ -132,6 +133,40 @@ def less_exact(seen: Sequence[Observation], known: Sequence[Mutation]) -> tuple[
         if seen and finite and all(fits(o, (), level) or fits(o, known, level) for o in seen):
             return bug, f"it is right, but less exact than it should be: {text}"
     return None
+
+
+def fewest_digits(seen: Sequence[Observation]) -> Mutation | None:
+    """The rounding that comes nearest to all answers taken together, where each is too little off to tell of itself.
+
+    It must leave less than half of what is off without it, and no number may be off by more than roundings allow.
+    """
+    finite = [o for o in seen if np.isfinite(o.y).all() and o.y.size]
+    if not finite or all(o.right for o in finite):
+        return None
+    among = {m.text: m for m in precision.mutations(finite[0].rope)}
+    distances = {text: _off(finite, text) for text in among}
+    least = min(distances.values())
+    if not least < 0.5 * _off(finite, None):
+        return None
+    alike = [text for text in among if distances[text] <= 1.1 * least]  # of these the one with the fewest roundings
+    text = min(alike, key=lambda text: ("positions" in among[text].changes, len(among[text].changes)))
+    best = {o.rope: _rounding(o.rope, text) for o in finite}
+    fit = all(best[o.rope] is not None and fits(o, (best[o.rope],), lenient) for o in finite)  # type: ignore[arg-type]
+    return best[finite[0].rope] if fit else None
+
+
+def _rounding(rope: Rope, text: str) -> Mutation | None:
+    return next((m for m in precision.mutations(rope) if m.text == text), None)
+
+
+def _off(seen: Sequence[Observation], text: str | None) -> float:
+    """The most that an answer is off by, with a rounding."""
+    most = 0.0
+    for o in seen:
+        mutation = None if text is None else _rounding(o.rope, text)
+        y, _ = computed(o.probe, o.rope, lenient(o.probe.dtype), () if mutation is None else (mutation,))
+        most = max(most, float(np.abs(o.y - y).max()))
+    return most
 
 
 def negative_base(rope: Rope) -> bool:

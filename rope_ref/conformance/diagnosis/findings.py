@@ -13,6 +13,7 @@ from rope_ref.conformance.diagnosis.circumstances import (
     by_angle,
     closest,
     drifting,
+    fewest_digits,
     less_exact,
     negative_base,
     passing_through,
@@ -95,6 +96,11 @@ class Findings:
         less = less_exact(found.observations, self.subject.mutations)
         if less is not None:
             return self.add(way, prop, found, *less)
+        if prop.names is None and prop.bug in ("UNKNOWN", "ANGDT"):
+            seen = [*found.observations, *self.evidence.get(way, []), *self.asking.further(way, dtype)]
+            rounding = fewest_digits(seen)
+            if rounding is not None:
+                return self.add(way, prop, found, rounding.bug, f"{rounding.text}, or the like")
         text = where(found.observations)
         beyond = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
         if beyond is not None:

@@ -29,6 +29,7 @@ class Reading(NamedTuple):
     scale          the magnitude if it is the same for all pairs, else None
     still          channels that are left as they are
     text           the same in words
+    reach          the farthest position at which they were looked at
     """
 
     first: NDArray[np.intp]
@@ -37,6 +38,7 @@ class Reading(NamedTuple):
     scale: float | None
     still: NDArray[np.intp]
     text: tuple[str, ...]
+    reach: int = FAR
 
 
 def read(turn: Turn, rope: Rope) -> Reading | None:
@@ -56,7 +58,8 @@ def read(turn: Turn, rope: Rope) -> Reading | None:
     scale = float(np.mean(sizes)) if sizes.size and np.ptp(sizes) < 1e-3 * np.max(sizes) else None
     still = np.setdiff1d(np.arange(rope.head_dim), np.concatenate([first, second]))
     omega = inv_freq[:, 0] if rope.axes is None else inv_freq
-    return Reading(first, second, omega, scale, still, tuple(_words(first, second, omega, scale, still, rope)))
+    reach = FAR if all(c is not None for c in columns[axes:]) else 1
+    return Reading(first, second, omega, scale, still, tuple(_words(first, second, omega, scale, still, rope)), reach)
 
 
 def _position(rope: Rope, axis: int, p: int) -> Array:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rope_ref.conformance.adapters.arrays import Array, numbers
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.capabilities import Facts
+from rope_ref.conformance.adapters.implementation import STORED
 from rope_ref.conformance.adapters.probes import Probe, nested, sequence
 from rope_ref.conformance.adapters.subject import Deviation, Subject, differs
 from rope_ref.conformance.diagnosis.mutations.rules import rule
@@ -120,10 +121,26 @@ class Held:
             own = owns[begin].keys if scaled else replace(owns[begin], xpos=None)
             parts.append(computed(one, own, exact, (), x[:, :, begin:end]))
         b, b_bound = (np.concatenate([part[j] for part in parts], 2).swapaxes(-1, -2) for j in (0, 1))
+        temperature = subject.query_scale(replace(q, positions=(float(q_place),), position_dtype="float64"))
+        a, a_bound = temperature * a, temperature * subject.slack(a_bound)
+        b_bound = b_bound + self.rounded(b)
         unit = (rope.head_dim + 2) * UNIT["float32"]
         bound = np.abs(a) @ b_bound + a_bound @ (np.abs(b) + b_bound) + unit * (np.abs(a) @ np.abs(b))
         scale = scale_of(subject)
         return scale * (a @ b), abs(scale) * 2 * bound
+
+    def rounded(self, keys: Array) -> float:
+        """How far a number of a key is off for the dtype that keys are kept in.
+
+        Whether one scale serves a token, a channel, a head or all, it is of the largest number at most; what is kept
+        before it is rotated is then turned, by which a number gets at most the square root of 2 times the error; and
+        each move may round again.
+        """
+        stored = self.subject.implementation.stored
+        if stored is None:
+            return 0.0
+        moves = 1 + sum(event.startswith(("shift", "evict")) for event in self.happened)
+        return moves * float(np.sqrt(2) * np.sqrt(2) * np.abs(keys).max(initial=0)) * STORED[stored]
 
     def fits(self, found: Array) -> bool:
         """Whether these are the scores."""
@@ -188,6 +205,8 @@ def appends(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
         sizes += [trained - 2, trained // 2 + 1]
 
     def whole(counts: list[int], event: int) -> Case:
+        if event in (1, 3):  # something must be left
+            counts = [max(counts[0], 3), *counts[1:]]
         begins = np.concatenate([[0], np.cumsum(counts)])
         return tuple(
             sequence(

@@ -35,11 +35,14 @@ class Mutation:
         tables      (cos, sin), each like the angles
         turn        (x, cos, sin, rope) -> y, a function
         result      y, (batch, heads, seq, head_dim)
+
+    everywhere: whether it is the same at every length and in every layer, whatever their Ropes
     """
 
     bug: str
     text: str
     changes: Mapping[str, Callable[[Any, "Context"], Any]]
+    everywhere: bool = False
 
 
 def fixed(change: Callable[..., Any], *more: Any) -> Callable[[Any, "Context"], Any]:
@@ -67,15 +70,15 @@ class Accuracy:
         """How far angles may be off, radians, in the shape of the angles; for xPos also the magnitude, relatively.
 
         float32: w_i as a power, a reciprocal and a scaling, 4 units of 2^-24, or as an exponential of a number of
-        the size ln(1/w_i) made by four roundings, magnified by `blend`; the position and the product round too;
+        the size |ln w_i| made by four roundings, magnified by `blend`; the position and the product round too;
         the library's cos and sin are within two units of the truth.
         recurrence: w_i by i multiplications with a rounded ratio, 3 units each.
         exact: the same in float64, four times, since the specification's own angles take part of it.
         """
         p = np.abs(positions)[..., None] if rope.axes is None else np.abs(positions)
         w = np.abs(rope.omega)[..., None] if rope.axes is None else np.abs(rope.omega)
-        with np.errstate(divide="ignore"):
-            depth = np.where(w > 0, np.maximum(np.log(1 / w), 0), 0)
+        speed = np.linalg.norm(w, axis=-1, keepdims=True)  # of each pair, over the axes
+        depth = np.abs(np.log(np.where(speed > 0, speed, 1)))
         units = 6 + 4 * depth
         if rope.angle_dtype == "float32":  # the specification itself has rounded
             units = 2 * units

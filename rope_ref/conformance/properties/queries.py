@@ -19,7 +19,8 @@ from rope_ref.rope import Rope
 def turned(subject: Subject, probe: Probe, rope: Rope, mutations: tuple[Mutation, ...] = ()) -> tuple[Array, Array]:
     """A query or a key, rotated by the specification, and its bound."""
     level = lenient(probe.dtype) if mutations else subject.exactness(probe.dtype)
-    return computed(probe, rope, level, mutations)
+    y, bound = computed(probe, rope, level, mutations)
+    return y, subject.slack(bound)
 
 
 def query_and_key(subject: Subject, way: str, case: Case) -> Trial:
@@ -35,6 +36,7 @@ def query_and_key(subject: Subject, way: str, case: Case) -> Trial:
             subject.read(one, (p.batch, p.heads, p.seq(rope.axes), rope.head_dim))
             for one, p in zip(raw, case, strict=True)
         ]
+        answers[0] = answers[0] / subject.query_scale(q)
     except Failed as error:
         alone = [replace(p, memory="contiguous") for p in case]
         if q.memory != k.memory and query_and_key(subject, way, (alone[0], alone[1])).deviation is None:
@@ -80,7 +82,8 @@ def together(subject: Subject, q: Probe, k: Probe, rope: Rope) -> Iterator[tuple
     arrays = [subject.laid(p.x(rope.head_dim, rope.axes), p.dtype) for p in (q, k)]
     raw = subject.call(subject.implementation.apply_qk, *arrays, *(subject.positions(p) for p in (q, k)))
     for one, p, own in zip(raw, (q, k), (rope, rope.keys), strict=True):
-        yield p, own, subject.read(one, (p.batch, p.heads, p.seq(rope.axes), rope.head_dim))
+        y = subject.read(one, (p.batch, p.heads, p.seq(rope.axes), rope.head_dim))
+        yield p, own, y / subject.query_scale(q) if p is q else y
 
 
 def pairs_of(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:

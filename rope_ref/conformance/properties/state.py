@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from rope_ref.conformance.adapters.arrays import numbers
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.capabilities import Facts
-from rope_ref.conformance.adapters.probes import sequence
-from rope_ref.conformance.adapters.subject import Answer, Deviation, Subject
+from rope_ref.conformance.adapters.probes import nested, sequence
+from rope_ref.conformance.adapters.subject import Answer, Deviation, Subject, differs
+from rope_ref.conformance.diagnosis.candidates import Observation
 from rope_ref.conformance.properties.contract import histories
-from rope_ref.conformance.properties.property import Case, Property, Trial, observed, unless
+from rope_ref.conformance.properties.property import Case, Property, Trial, needs, observed, unless
 
 
 def calls(subject: Subject, way: str, case: Case) -> Trial:
@@ -20,7 +21,7 @@ def calls(subject: Subject, way: str, case: Case) -> Trial:
         instance = subject.call(subject.implementation.make)
     except Failed as error:
         return Trial(Deviation(str(error), np.inf))
-    answers, case = [], (*case, replace(case[0], seed=7))
+    answers, case = [], (*case, replace(case[0], seed=7), *between(case))
     for index, probe in enumerate(case):
         answer = subject.answer(lambda p, x: subject._apply(instance, p, x), probe)
         deviation = subject.deviates(answer, probe)
@@ -34,6 +35,16 @@ def calls(subject: Subject, way: str, case: Case) -> Trial:
         text = "what it gave back is overwritten by a later call"
         return Trial(Deviation(text), (), "INPL", text)
     return Trial(None)
+
+
+def between(case: Case) -> Case:
+    """A call with the first and the last position of an earlier one, and others between them."""
+    for probe in case:
+        p = probe.where.copy()
+        if len(p) > 2 and p.ndim == 1:
+            p[1:-1] = p[1:-1][::-1] + (p[1] == p[-2])
+            return (replace(probe, positions=nested(p)),)
+    return ()
 
 
 def _like(subject: Subject, answer: Answer, case: Case, index: int) -> str:
@@ -96,9 +107,56 @@ def chunks(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     )
 
 
+def padded(subject: Subject, way: str, case: Case) -> Trial:
+    """The tokens of rows that begin with padding, chunk by chunk: each counts from the end of its own padding."""
+    rope, padding = subject.rope_for(case[0]), case[0].before
+    try:
+        step = subject.call(subject.implementation.padded, padding)
+    except Failed as error:
+        return Trial(Deviation(str(error), np.inf))
+    seen: list[Observation] = []
+    for probe in case:
+        there = probe.where  # as if padding were tokens, (seq,) or (seq, axes)
+        own = there - np.asarray(padding).reshape(-1, *(1,) * there.ndim)
+        real = (own >= 0).reshape(*own.shape[:2], -1)[..., 0][:, None, :, None]
+        right = replace(probe, positions=nested(np.maximum(own, 0)), before=())
+        answer = subject.answer(lambda p, x: (subject.call(step, subject.laid(x, p.dtype)), False), right)
+        if answer.y is None:
+            return Trial(Deviation(answer.failed, np.inf), seen)
+        y = np.where(real, answer.y, subject.expected(right)[0])  # what comes of padding is not looked at
+        deviation = differs(y, *subject.expected(right))
+        seen.append(Observation(right, rope, y, deviation is None))
+        if deviation is not None:
+            counted, _ = subject.expected(replace(right, positions=nested(there), before=()))
+            as_tokens = np.where(real, answer.y, counted)
+            if differs(as_tokens, counted, subject.expected(right)[1]) is None:
+                return Trial(deviation, seen, "OFFSET", "padding is counted as if it were tokens")
+            return Trial(deviation, seen)
+    return Trial(None, seen)
+
+
+def padded_chunks(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
+    """A prompt that is longer than the padding of any row, and some steps."""
+
+    def whole(padding: tuple[int, ...], more: list[int]) -> Case:
+        sizes = [max(padding) + more[0], *more[1:]]
+        return tuple(
+            sequence(
+                sum(sizes[:k]), size, subject.rope.axes, batch=len(padding), heads=facts.heads[-1],
+                dtype=facts.dtypes[0], seed=k, before=padding,
+            )
+            for k, size in enumerate(sizes)
+        )  # fmt: skip
+
+    rows = st.lists(st.integers(0, 5), min_size=1, max_size=3).map(tuple)
+    return st.builds(whole, rows, st.lists(st.sampled_from([1, 1, 2, 4]), min_size=1, max_size=4))
+
+
 STATE = (
     Property("calls in any order", "a cache of tables grows, shrinks, moves and changes dtype without a trace", "CACHE",
              histories, calls, skip=unless(lambda s, f: s.implementation.make is not None, "no `make`")),
     Property("steps", "decoding step by step is the same sequence as the whole prompt", "OFFSET", chunks, steps,
              skip=unless(lambda s, f: s.implementation.session is not None, "no `session`")),
+    Property("padded rows", "a row counts from the end of its own padding", "OFFSET", padded_chunks, padded,
+             skip=needs("padded")),
 )  # fmt: skip

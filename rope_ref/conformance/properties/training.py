@@ -59,7 +59,7 @@ def differentiable(subject: Subject, facts: Facts) -> str:
         return ""
     if subject.kind != "torch" or one.apply is None or subject.layered:
         return "no `grad`"
-    probe = sequence(0, 3, subject.rope.axes, heads=facts.heads[-1])
+    probe = subject.through("apply", sequence(0, 3, subject.rope.axes, heads=facts.heads[-1]))
     x = subject.laid(probe.x(subject.rope.head_dim, subject.rope.axes), facts.dtypes[0])
     try:
         y = subject.call(one.apply, x.requires_grad_(), subject.positions(probe))

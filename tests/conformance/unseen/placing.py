@@ -215,7 +215,7 @@ def sinks_moved_too(broken):
             before = plain.rope(before, back, self.inv_freq) if broken else before
             self.keys = torch.cat((before, after), dim=2)
 
-    return Implementation(cache=Streaming, **TORCH), rr.variants.default(64)
+    return Implementation(cache=Streaming, evicted="renumbered", **TORCH), rr.variants.default(64)
 
 
 @wrong("KVROT")

@@ -124,4 +124,4 @@ def read(rope: Rope, reading: Reading) -> Iterator[Mutation]:
         )
         pair = int(wrong[0]) if len(wrong) else 0
         text = f"the frequencies follow another rule: pair {pair} turns by {w[pair]}; expected {rope.omega[pair]}"
-        yield turned(own, text, replace(rope, inv_freq=w, theta=10000.0))
+        yield replace(turned(own, text, replace(rope, inv_freq=w, theta=10000.0)), everywhere=True)

@@ -25,6 +25,8 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     yield Mutation("AXIS", "heads are taken for tokens: head h turns as if it stood h further on", {"angles": by_head})
     yield Mutation("AXIS", "rows (batch, seq, heads) are counted as (batch, heads, seq)", {"angles": flat("bsh", 1)})
     yield Mutation("AXIS", "rows (batch, heads, seq) are counted as (batch, seq, heads)", {"angles": flat("bhs", 0)})
+    yield Mutation("AXIS", "rows (seq, batch, heads) are counted as (batch, seq, heads)", {"angles": flat("sbh", 0)})
+    yield Mutation("AXIS", "rows (seq, batch, heads) are counted as (batch, heads, seq)", {"angles": flat("sbh", 1)})
     yield Mutation("AXIS", "heads are taken for tokens: the first rows turn, as many as tokens", {"angles": first_rows})
     if rope.axes is not None:
         bug = "MROPE" if rope.axes == 3 else "AXIAL"

@@ -25,6 +25,9 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation("TABDT", f"cos and sin are rounded to {half}", table)
         yield Mutation("POSDT", f"positions are rounded to {half}", at)
         yield Mutation("INVDT", f"inv_freq is rounded to {half}", of)
+        if of_pi(rope):
+            before: Changes = {"rope": fixed(lambda r, c, d: narrow(r, which(d, c), np.pi), half)}
+            yield Mutation("INVDT", f"inv_freq is rounded to {half} before it is multiplied by pi", before)
         yield Mutation(
             "POSDT", f"tokens are counted in {half} and added to an offset in {half}",
             {"positions": fixed(counted, half)},
@@ -96,7 +99,13 @@ def computed_in(rope: Rope, dtype: str) -> Rope:
     return replace(rope, inv_freq=rounded(1 / rounded(rope.theta**exponent, dtype), dtype), theta=10000.0)
 
 
-def narrow(rope: Rope, dtype: str) -> Rope:
-    """The Rope with its frequencies rounded."""
-    omega: Array = rounded(rope.omega, dtype)
+def narrow(rope: Rope, dtype: str, unit: float = 1.0) -> Rope:
+    """The Rope with its frequencies rounded, as multiples of a unit."""
+    omega: Array = unit * rounded(rope.omega / unit, dtype)
     return replace(rope, inv_freq=omega)
+
+
+def of_pi(rope: Rope) -> bool:
+    """Whether its frequencies look like multiples of pi: those of pixels, and of coordinates from -1 to 1."""
+    times = np.abs(rope.omega).max(initial=0) / np.pi
+    return bool(times > 0.5 and abs(times - round(times)) < 1e-6)

@@ -52,6 +52,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     yield Mutation("XPOS", "the exponent of xPos is p - center/scale_base, not (p - center)/scale_base", {
         "magnitude": partly_divided
     })  # fmt: skip
+    yield Mutation("XPOS", "the exponent of xPos is cut to whole numbers", {"magnitude": whole})
     yield Mutation("XPOS", "xPos counts from the beginning of the call", {"magnitude": counted})
     yield Mutation("XPOS", "every pair takes the scale of the first", {"magnitude": lambda m, c: m[..., :1]})
 
@@ -86,6 +87,11 @@ def _power(context: Context, exponent: Array) -> Array:
 def centered(m: Array, context: Context) -> Array:
     p, seq = context.probe.rows(None).astype(np.float64), context.probe.seq(None)
     return _power(context, (p - seq // 2)[..., None] / context.rope.xpos.scale_base)  # type: ignore[union-attr]
+
+
+def whole(m: Array, context: Context) -> Array:
+    p, x = context.probe.rows(None).astype(np.float64), context.rope.xpos
+    return _power(context, np.floor((p - x.center) / x.scale_base)[..., None])  # type: ignore[union-attr]
 
 
 def partly_divided(m: Array, context: Context) -> Array:

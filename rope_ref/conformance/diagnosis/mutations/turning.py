@@ -67,6 +67,17 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         "angles" if rope.pairing == "half-split" else "the table is laid out in halves, neighbours are paired: the two "
         "channels of a pair turn by different angles", {"turn": lambda _, c: mixed},
     )  # fmt: skip
+    other = "interleaved" if rope.pairing == "half-split" else "half-split"
+    paired = "neighbours" if other == "interleaved" else "halves"
+    yield Mutation(
+        "LAYOUT", f"{paired} are paired, with tables laid out for {rope.pairing} pairs",
+        {"turn": lambda _, c: lambda x, cos, sin, rope: mixed(x, cos, sin, replace(rope, pairing=other))},
+    )  # fmt: skip
+    if cut_in_order(rope):
+        yield Mutation(
+            "MROPE", "sections are cut from the table of both halves as if it were one: the two channels of a pair "
+            "take other axes", {"turn": lambda _, c: fixed_sections(c)},
+        )  # fmt: skip
     if rope.axes is not None and rope.heads is None:
         yield Mutation(
             "FORMULA", "within each axis, tables and channels are laid out in different ways",
@@ -84,7 +95,6 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         {"turn": lambda _, c: lambda x, cos, sin, rope: neighbours_as_halves(x, cos, sin, rope, "interleaved")},
     )  # fmt: skip
     for order, text in (("out", "the result is left in the order"), ("in", "x is taken in the order")):
-        other = "interleaved" if rope.pairing == "half-split" else "half-split"
         yield Mutation(
             "LAYOUT", f"{text} of {other} pairs", {"turn": fixed(lambda _, c, o: partial(reordered, order=o), order)}
         )
@@ -130,6 +140,28 @@ def mixed(x: Array, cos: Array, sin: Array, rope: Rope) -> Array:
     swapped = np.empty_like(turned)
     swapped[..., first], swapped[..., second] = -turned[..., second], turned[..., first]
     return placed(x, turned * wide(cos, other) + swapped * wide(sin, other), rope)
+
+
+def cut_in_order(rope: Rope) -> bool:
+    """Whether pairs turn with one of three axes each, in sections one behind the other (Qwen2-VL)."""
+    if rope.axes != 3 or rope.heads is not None or rope.pairing != "half-split":
+        return False
+    axis = np.abs(rope.omega).argmax(-1)
+    return bool((np.diff(axis) >= 0).all() and axis[0] < axis[-1])
+
+
+def fixed_sections(context: Context) -> Callable[..., Array]:
+    """A rotation with a table of both halves, cut into sections of twice the width."""
+
+    def turned(x: Array, cos: Array, sin: Array, rope: Rope) -> Array:
+        axis = np.repeat(np.abs(rope.omega).argmax(-1), 2)  # of each column of the table
+        phi = context.probe.rows(3)[..., axis] * np.tile(np.abs(rope.omega).sum(-1), 2)
+        m = rope.attention_scale
+        part = x[..., rope.start : rope.start + 2 * rope.pairs]
+        a, b = part[..., : rope.pairs], part[..., rope.pairs :]
+        return placed(x, m * (part * np.cos(phi)[:, None] + np.concatenate([-b, a], -1) * np.sin(phi)[:, None]), rope)
+
+    return turned
 
 
 def mixed_by_axis(x: Array, cos: Array, sin: Array, rope: Rope) -> Array:
