@@ -38,11 +38,11 @@ def calls(subject: Subject, way: str, case: Case) -> Trial:
 
 
 def between(case: Case) -> Case:
-    """A call with the first and the last position of an earlier one, and others between them."""
+    """A call with the first and the last position of an earlier one, and those between them the other way round."""
     for probe in case:
         p = probe.where.copy()
-        if len(p) > 2 and p.ndim == 1:
-            p[1:-1] = p[1:-1][::-1] + (p[1] == p[-2])
+        if len(p) > 3:
+            p[1:-1] = p[1:-1][::-1]
             return (replace(probe, positions=nested(p)),)
     return ()
 
