@@ -9,11 +9,13 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from rope_ref.rope import Rope
 from torch_bridge.rotation import rotate, rotate_qk
 
 Pair = tuple[Tensor, Tensor]
@@ -139,6 +141,13 @@ def first(file: Any, name: str, call: Call) -> tuple[str, ...]:
     """The first arguments of a function of a file, as many as a call has."""
     function = getattr(file, name, None)
     return tuple(inspect.signature(function).parameters)[: len(call.takes)] if function else ()
+
+
+def in_caches(config: Any, rope: Rope) -> Rope:
+    """The Rope of the keys that a model of this config keeps: of half-split pairs, where it sorts what it turns."""
+    file = sys.modules.get(f"transformers.models.{config.model_type}.modeling_{config.model_type}")
+    sorts = file is not None and any(call.sorts for call in calls(rope.pairing, file).values())
+    return replace(rope, pairing="half-split") if sorts else rope
 
 
 def version() -> str:

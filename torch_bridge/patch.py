@@ -16,7 +16,7 @@ from torch_bridge.patched import Patched
 
 Given = list[tuple[Any, type[nn.Module], Exact | None]]  # modules, their classes, and what they rotate by
 HOOK = "rope_ref_cache_hook"  # what makes the caches grow that a model is given
-Attends = list[tuple[Any, str | None]]  # models, and the names of how they attend
+Attends = list[tuple[Any, str | None, bool]]  # a model, the name of its attention, whether its caches grow in place
 
 
 class Changed(AbstractContextManager[nn.Module]):
@@ -28,7 +28,7 @@ class Changed(AbstractContextManager[nn.Module]):
     def __init__(self, model: nn.Module, new: Given, attends: Attends) -> None:
         self.model = model
         self._before: Given = [(module, type(module), vars(module).get("exact")) for module, _, _ in new]
-        self._attended: Attends = [(owner, attention_of(owner.config)) for owner, _ in attends]
+        self._attended: Attends = [(owner, attention_of(owner.config), hasattr(owner, HOOK)) for owner, *_ in attends]
         give(new)
         attend(attends)
 
@@ -41,19 +41,19 @@ class Changed(AbstractContextManager[nn.Module]):
 
 
 def attend(attends: Attends) -> None:
-    """Let models attend by the names of an implementation, and their caches grow in place where it is ours."""
-    for owner, name in attends:
-        if name is None or name == attention_of(owner.config):
+    """Let models attend by the name of an implementation, if any, and their caches grow in place or not."""
+    for owner, name, grows in attends:
+        if name is not None and name != attention_of(owner.config):
+            owner.set_attn_implementation(name)
+        if grows == hasattr(owner, HOOK):
             continue
-        from torch_bridge.cache import ready
-        from torch_bridge.decoding import NAMES
+        if grows:
+            from torch_bridge.cache import ready
 
-        owner.set_attn_implementation(name)
-        if hasattr(owner, HOOK):
+            setattr(owner, HOOK, owner.register_forward_pre_hook(ready, with_kwargs=True))
+        else:
             getattr(owner, HOOK).remove()
             delattr(owner, HOOK)
-        if name in NAMES.values():
-            setattr(owner, HOOK, owner.register_forward_pre_hook(ready, with_kwargs=True))
 
 
 def give(new: Given) -> None:
@@ -75,7 +75,7 @@ def patch(model: nn.Module, attention: bool = True) -> Changed:
     meta device, is verified when it first makes tables.
 
     attention   let up to 16 new tokens on the CPU attend to what is kept by `torch_bridge.attend`, and caches grow in
-                place (see `RotaryCache`); all else, and models that attend neither by sdpa nor eagerly, as before
+                place (see `RotaryCache`); all else, and attention that is neither sdpa nor eager, as before
 
     Before anything changes, a model's own rotation is compared with the specification of its config, and
     so is ours in its place. Raises ValueError where they differ, for a config that
@@ -102,14 +102,14 @@ def patch(model: nn.Module, attention: bool = True) -> Changed:
         patched.install(original, exact)
         new.append((rotary, patched.rotary(original), exact))
         if attention:
-            attends.append((owner, faster(owner)))
+            attends.append((owner, faster(owner), True))
     return Changed(model, new, attends)
 
 
 def unpatch(model: nn.Module) -> Changed:
     """Give every patched module of `model` its own class back, and with it bit-identical results."""
     new: Given = [(m, patched.own(m), None) for m in model.modules() if isinstance(m, Patched)]
-    return Changed(model, new, [(m, slower(m)) for m in model.modules() if hasattr(m, HOOK)])
+    return Changed(model, new, [(m, slower(m), False) for m in model.modules() if hasattr(m, HOOK)])
 
 
 def faster(owner: Any) -> str | None:

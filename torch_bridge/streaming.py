@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicLayer
 import rope_ref as rr
 from rope_ref.rope import Rope
 from torch_bridge.kernel import empty_like
+from torch_bridge.models import in_caches
 from torch_bridge.rotation import rotate
 from torch_bridge.tables import Tables
 
@@ -23,11 +24,14 @@ from torch_bridge.tables import Tables
 class Streaming(DynamicLayer):
     """The keys and values of `sinks` first tokens and of up to `window` latest ones, in memory that is asked for once.
 
-    rope   by which keys were rotated before they came here
+    rope    by which keys were rotated before they came here
+    latent  whether a model that compresses keys and values (MLA, arXiv 2405.04434) may keep them compressed: then
+            what it calls values are the rotated channels alone
     """
 
-    def __init__(self, rope: Rope, window: int, sinks: int) -> None:
+    def __init__(self, rope: Rope, window: int, sinks: int, latent: bool = False) -> None:
         super().__init__()
+        self.latent, self.turned = latent, 0  # whether keys (0) or values (1) are moved
         self.rope, self.sinks, self.capacity = rope, sinks, sinks + window
         self.block = max(1, window // 8)  # tokens that leave at once: the others are gone over then
         self.stored = self.left = 0  # tokens that are here, and that were
@@ -35,11 +39,15 @@ class Streaming(DynamicLayer):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
-        if key_states.shape[-1] != self.rope.head_dim:
-            raise ValueError(f"key has {key_states.shape[-1]} channels; expected {self.rope.head_dim}, as {self.rope}")
-        room = [(*t.shape[:2], self.capacity, t.shape[3]) for t in (key_states, value_states)]
-        self._keys, self._values = empty_like(key_states, room[0]), empty_like(value_states, room[1])
-        self._first = empty_like(key_states, room[0])  # keys as they came
+        if self.latent and key_states.shape[-1] != self.rope.head_dim:
+            self.turned, width = 1, 2 * self.rope.pairs
+            self.rope = replace(self.rope, head_dim=width, rotary_dim=None, start=0)
+        moved = (key_states, value_states)[self.turned]
+        if moved.shape[-1] != self.rope.head_dim:
+            name = ("key", "value")[self.turned]
+            raise ValueError(f"{name} has {moved.shape[-1]} channels; expected {self.rope.head_dim}, as {self.rope}")
+        self._memory = [empty_like(t, (*t.shape[:2], self.capacity, t.shape[3])) for t in (key_states, value_states)]
+        self._first = empty_like(moved, self._memory[self.turned].shape)  # what is moved, as it came
         self._came_to = torch.empty(self.capacity, dtype=torch.int64)  # the positions that they came to
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -51,11 +59,11 @@ class Streaming(DynamicLayer):
                 f"{key_states.shape[-2]} tokens come to {begin} of {self.capacity}; expected room for them, which a "
                 f"model that was patched makes before it calls: patch it"
             )
-        for memory, new in ((self._keys, key_states), (self._first, key_states), (self._values, value_states)):
+        both = (key_states, value_states)
+        for memory, new in zip((*self._memory, self._first), (*both, both[self.turned]), strict=True):
             memory[:, :, begin:end] = new
         self._came_to[begin:end] = torch.arange(begin, end)
-        self._hold(end)
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        return self._hold(end)
 
     def make_room(self, new: int) -> None:
         """Let the oldest tokens behind the first ones leave, so that `new` have room. Raises ValueError if none can."""
@@ -68,11 +76,11 @@ class Streaming(DynamicLayer):
         count = min(max(over, self.block), self.stored - self.sinks)
         begin, end = self.sinks, self.stored - count
         if self.is_initialized:
-            for memory in (self._values, self._first):
+            for memory in (self._memory[1 - self.turned], self._first):
                 memory[:, :, begin:end] = memory[:, :, begin + count : end + count].clone()
             self._came_to[begin:end] = self._came_to[begin + count : end + count].clone()
             moved = torch.arange(begin, end) - self._came_to[begin:end]
-            self._keys[:, :, begin:end] = self._rotated(self._first[:, :, begin:end], moved)
+            self._memory[self.turned][:, :, begin:end] = self._rotated(self._first[:, :, begin:end], moved)
         self.left += count
         self._hold(end)
 
@@ -82,9 +90,10 @@ class Streaming(DynamicLayer):
         cos, sin = self._moves(by, keys.dtype)
         return rotate(keys, cos, sin, pairing=self.rope.pairing, start=self.rope.start)
 
-    def _hold(self, stored: int) -> None:
+    def _hold(self, stored: int) -> tuple[Tensor, Tensor]:
         self.stored = stored
-        self.keys, self.values = self._keys[:, :, :stored], self._values[:, :, :stored]
+        self.keys, self.values = (memory[:, :, :stored] for memory in self._memory)
+        return self.keys, self.values
 
     def get_seq_length(self) -> int:
         """Tokens that have come, as who generates counts them."""
@@ -111,11 +120,11 @@ class Streaming(DynamicLayer):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         if self.is_initialized:
-            self._choose(torch.arange(self._keys.shape[0]).repeat_interleave(repeats))
+            self._choose(torch.arange(len(self._first)).repeat_interleave(repeats))
 
     def _choose(self, rows: Tensor) -> None:
         if self.is_initialized:
-            self._keys, self._values, self._first = (m[rows] for m in (self._keys, self._values, self._first))
+            self._memory, self._first = [memory[rows] for memory in self._memory], self._first[rows]
             self._hold(self.stored)
 
 
@@ -130,14 +139,14 @@ def streaming(config: Any, window: int, sinks: int) -> list[Any]:
     trained = getattr(text, "max_position_embeddings", None)
     if trained is not None and window + sinks > trained:
         raise ValueError(f"window is {window} beside {sinks} sinks; expected at most {trained} together, as trained")
-    usual = ["sliding_attention" if getattr(text, "sliding_window", None) else "full_attention"]
-    kinds = set(getattr(text, "layer_types", None) or usual)
-    if kinds != {"full_attention"} or getattr(text, "kv_lora_rank", None):
-        raise ValueError(f"keys of a {text.model_type} do not move as one; expected full attention in all layers")
-    ropes = [rr.from_config(text, layer=layer) for layer in range(text.num_hidden_layers)]
+    others = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if others:
+        named = ", ".join(sorted(others))
+        raise ValueError(f"a {text.model_type} has layers of {named}; expected full_attention or sliding_attention")
+    ropes = [in_caches(text, rr.from_config(text, layer=layer)) for layer in range(text.num_hidden_layers)]
     if any(rope.axes is not None or rope.xpos is not None for rope in ropes):
         raise ValueError(f"a {text.model_type} rotates by several axes or a magnitude of its own; expected one axis")
-    return [Streaming(rope, window, sinks) for rope in ropes]
+    return [Streaming(rope, window, sinks, getattr(text, "kv_lora_rank", None) is not None) for rope in ropes]
 
 
 def renumbered(layers: list[Any], given: dict[str, Any]) -> dict[str, Any]:
