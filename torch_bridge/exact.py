@@ -62,15 +62,20 @@ class Exact:
         """The length by which frequencies are chosen, where they depend on one."""
         if self.types[layer_type] not in ("dynamic", "longrope"):
             return None
-        here = int(position_ids.max()) + 1
+        length = self.length(int(position_ids.max()) + 1, layer_type)
+        if self.types[layer_type] == "dynamic":
+            self.lengths[layer_type] = length
+        return length
+
+    def length(self, here: int, layer_type: str | None) -> int:
+        """The length by which frequencies are chosen for a call of so many tokens, with those before them."""
         if self.types[layer_type] == "longrope":
             given = self.config.rope_parameters
             trained = int((given[layer_type] if self.by_type else given)[ORIGINAL])
             return trained + (here > trained)
         trained = int(self.config.max_position_embeddings)
         largest = self.lengths.get(layer_type, trained)
-        self.lengths[layer_type] = max(here, largest) if here >= trained else trained
-        return self.lengths[layer_type]
+        return max(here, largest) if here >= trained else trained
 
     def _tables(self, layer_type: str | None, length: int | None) -> Tables:
         found = self._made.get((layer_type, length))

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -15,8 +16,10 @@ from torch_bridge.models import EXPECTED, version
 from torch_bridge.patched import Patched
 
 Given = list[tuple[Any, type[nn.Module], Exact | None]]  # modules, their classes, and what they rotate by
-HOOK = "rope_ref_cache_hook"  # what makes the caches grow that a model is given
-Attends = list[tuple[Any, str | None, bool]]  # a model, the name of its attention, whether its caches grow in place
+HOOK = "rope_ref_cache_hook"  # what makes the caches grow that a model is given, and the rotary module that it asks
+NOTHING = (None, None)
+# a model, the name of its attention, and its rotary module, by which its caches go, where they grow in place
+Attends = list[tuple[Any, str | None, Any]]
 
 
 class Changed(AbstractContextManager[nn.Module]):
@@ -28,7 +31,7 @@ class Changed(AbstractContextManager[nn.Module]):
     def __init__(self, model: nn.Module, new: Given, attends: Attends) -> None:
         self.model = model
         self._before: Given = [(module, type(module), vars(module).get("exact")) for module, _, _ in new]
-        self._attended: Attends = [(owner, attention_of(owner.config), hasattr(owner, HOOK)) for owner, *_ in attends]
+        self._attended: Attends = [(o, attention_of(o.config), getattr(o, HOOK, NOTHING)[1]) for o, *_ in attends]
         give(new)
         attend(attends)
 
@@ -41,18 +44,22 @@ class Changed(AbstractContextManager[nn.Module]):
 
 
 def attend(attends: Attends) -> None:
-    """Let models attend by the name of an implementation, if any, and their caches grow in place or not."""
-    for owner, name, grows in attends:
+    """Let models attend by the name of an implementation, if any, and their caches grow in place or not.
+
+    What a cache has to know of the rotation, it asks the rotary module that is given.
+    """
+    for owner, name, rotary in attends:
         if name is not None and name != attention_of(owner.config):
             owner.set_attn_implementation(name)
-        if grows == hasattr(owner, HOOK):
+        if (rotary is not None) == hasattr(owner, HOOK):
             continue
-        if grows:
+        if rotary is not None:
             from torch_bridge.cache import ready
 
-            setattr(owner, HOOK, owner.register_forward_pre_hook(ready, with_kwargs=True))
+            hook = owner.register_forward_pre_hook(partial(ready, rotary), with_kwargs=True)
+            setattr(owner, HOOK, (hook, rotary))
         else:
-            getattr(owner, HOOK).remove()
+            getattr(owner, HOOK)[0].remove()
             delattr(owner, HOOK)
 
 
@@ -102,14 +109,14 @@ def patch(model: nn.Module, attention: bool = True) -> Changed:
         patched.install(original, exact)
         new.append((rotary, patched.rotary(original), exact))
         if attention:
-            attends.append((owner, faster(owner), True))
+            attends.append((owner, faster(owner), rotary))
     return Changed(model, new, attends)
 
 
 def unpatch(model: nn.Module) -> Changed:
     """Give every patched module of `model` its own class back, and with it bit-identical results."""
     new: Given = [(m, patched.own(m), None) for m in model.modules() if isinstance(m, Patched)]
-    return Changed(model, new, [(m, slower(m), False) for m in model.modules() if hasattr(m, HOOK)])
+    return Changed(model, new, [(m, slower(m), None) for m in model.modules() if hasattr(m, HOOK)])
 
 
 def faster(owner: Any) -> str | None:

@@ -30,17 +30,18 @@ class Crossing:
         text = config.get_text_config(decoder=True)
         given = getattr(text, "rope_parameters", None) or {}
         if given.get("rope_type") != "longrope":
-            raise ValueError(f"a {text.model_type} has rope_type {given.get('rope_type')!r}; expected 'longrope'")
+            kind = given.get("rope_type")
+            raise ValueError(f"a {text.model_type} has rope_type {kind!r}; expected 'longrope' or 'dynamic'")
         self.trained = int(given["original_max_position_embeddings"])
         self.ropes = [
             tuple(rr.from_config(text, layer=layer, length=length) for length in (self.trained, self.trained + 1))
             for layer in range(text.num_hidden_layers)
         ]
 
-    def cross(self, layers: list[Any], given: dict[str, Any]) -> None:
+    def before(self, layers: list[Any], given: dict[str, Any], exact: Any) -> None:
         """Before a model's forward, whose arguments these are: move what is kept if that is what passes the length."""
-        before = layers[0].get_seq_length() if layers else 0
-        if before and before <= self.trained < before + check_plain(layers, given):
+        stored = layers[0].get_seq_length() if layers else 0
+        if stored and stored <= self.trained < stored + check_plain(layers, given):
             for layer, (old, new) in zip(layers, self.ropes, strict=True):
                 layer.keys.copy_(moved(layer.keys, old, new))
 

@@ -10,8 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from tests.torch_bridge.models import GENERATES, build
 from tests.torch_bridge.models import greedy as generated
 from torch_bridge import RotaryCache, attend, decoding, patch
-from torch_bridge.cache import Growing, GrowingWindow, Room
 from torch_bridge.doors import attention_of
+from torch_bridge.growing import Growing, GrowingWindow, Room
 from torch_bridge.patch import unpatch
 
 OWN = {"falcon"}  # attends in a way of its own
