@@ -53,7 +53,7 @@ def main(path: str = "README.md") -> None:
         rounded = [t.to(dtype) for t in heads]
         say("rotating with the specification ...")
         exact = [rr.rotate(t.double().numpy(), positions, rope) for t in rounded]
-        calls = {name: make(rope, len(text), rounded) for name, make in WAYS.items()}
+        calls = {name: make(rope, len(text), rounded) for name, make in ADAPTERS.items()}
         errors = {}
         for name, call in calls.items():
             begin = time.perf_counter()
@@ -126,7 +126,7 @@ def with_hugging_face(rope: rr.Rope, seq: int, heads: Heads) -> Callable[[], Hea
     return lambda: [t for q, k in pairs for t in modeling_llama.apply_rotary_pos_emb(q, k, cos, sin)]
 
 
-WAYS = {
+ADAPTERS = {
     "rope_ref (the reference)": with_specification,
     "numba_kernels": with_kernels,
     "torch_bridge.rotate": with_bridge,
@@ -143,7 +143,7 @@ def say(words: str) -> None:
 def table(dtype: torch.dtype, errors: dict[str, Any], times: dict[str, float], seq: int, largest: float) -> None:
     print(f"\n{str(dtype).removeprefix('torch.')}, {seq} positions, queries and keys of all layers")
     print(f"{'':30} {'largest error':>14} {'time':>10} {'against numba_kernels':>22}")
-    for name in WAYS:
+    for name in ADAPTERS:
         ratio = times[name] / times["numba_kernels"]
         print(f"{name:30} {errors[name]:14.2g} {duration(times[name]):>10} {ratio:21.1f}x")
     near = largest * torch.finfo(dtype).eps / 2

@@ -6,8 +6,8 @@
 import torch
 
 import rope_ref as rr
-from examples.our_bridge_ways import EXACT as TAKES
-from examples.our_bridge_ways import (
+from examples.our_bridge_paths import EXACT as TAKES
+from examples.our_bridge_paths import (
     FLOAT32,
     axial,
     cached,

@@ -9,7 +9,7 @@ import numpy as np
 
 import numba_kernels as nk
 import rope_ref as rr
-from examples.our_kernel_ways import ROWS, gathers, streamed, ways
+from examples.our_kernel_paths import ROWS, gathers, streamed, ways
 from rope_ref.conformance import Implementation
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")

@@ -21,7 +21,7 @@ def checks(name, group="CHECKS"):
 
 def row(name, report):
     """A line of the table, in Markdown."""
-    findings = [f"{f.bug} ({f.severity}, {f.way}: {f.explanation})" for f in report.findings]
+    findings = [f"{f.bug} ({f.severity}, {f.adapter}: {f.explanation})" for f in report.findings]
     cells = (name, "conforms" if report.passed else "does not", "; ".join(findings),
              "; ".join(dict.fromkeys(r.explanation for r in report.remarks)), f"{report.seconds:.1f}")  # fmt: skip
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

@@ -165,7 +165,7 @@ def findings(file: str) -> Iterator[str]:
             except Found as found:
                 yield f"{name}: {found}"
             else:
-                yield from (f"{name}: {one.way}, {one}" for one in report.remarks)
+                yield from (f"{name}: {one.adapter}, {one}" for one in report.remarks)
 
 
 def adapters(file: str) -> Iterator[tuple[str, Implementation, Rope]]:
@@ -185,10 +185,10 @@ class Found(Exception):
     """A property does not hold."""
 
 
-def stop(self: Findings, way: str, prop: Property, falsified: Falsified) -> Any:
+def stop(self: Findings, adapter: str, prop: Property, falsified: Falsified) -> Any:
     """In place of an explanation."""
     deviation = falsified.trial.deviation
-    raise Found(f"{way}, {prop.name}: {falsified.trial.text or (deviation.text if deviation else '')}")
+    raise Found(f"{adapter}, {prop.name}: {falsified.trial.text or (deviation.text if deviation else '')}")
 
 
 class Slot:

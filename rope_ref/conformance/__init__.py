@@ -2,7 +2,7 @@
 
 To be read in this order:
 
-1. ``adapters``    asking an implementation: ``implementation``, ``probes``, ``ways``, ``subject``, ``capabilities``
+1. ``adapters``    asking an implementation: ``implementation``, ``probes``, ``calls``, ``subject``, ``capabilities``
 2. ``properties``  what must hold: ``model``, ``property``, ``pointwise``, ``laws``, then the others, ``falsify``
 3. ``diagnosis``   explaining what does not: ``reading``, ``mutations``, ``candidates``, ``diagnose``, ``findings``
 4. ``reporting``   telling it: ``report``, ``render``, ``snippet``

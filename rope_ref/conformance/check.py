@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rope_ref.conformance.adapters.calls import FROM_ZERO, LONGEST
 from rope_ref.conformance.adapters.capabilities import Facts, find_accuracy, find_capabilities
 from rope_ref.conformance.adapters.declarations import DECLARATIONS, declaration
 from rope_ref.conformance.adapters.implementation import Implementation
 from rope_ref.conformance.adapters.subject import Ropes, Subject
-from rope_ref.conformance.adapters.ways import FROM_ZERO, LONGEST
 from rope_ref.conformance.diagnosis.candidates import resolved
 from rope_ref.conformance.diagnosis.findings import Findings
 from rope_ref.conformance.properties import cached, contract, laws, parts, queries, scores, state, training
@@ -61,8 +61,8 @@ def completed(one: Implementation) -> Implementation:
             return call(held[0], x, positions)
 
         one = replace(one, apply=apply, make=made, arrays=one.arrays or "torch")
-    ways = (f for name, f in vars(one).items() if callable(f))
-    if not any(ways) and not one.paths:
+    adapters = (f for name, f in vars(one).items() if callable(f))
+    if not any(adapters) and not one.paths:
         raise ValueError("no adapter is given; expected at least one, such as apply")
     return one
 
@@ -90,14 +90,14 @@ class Check:
         self.found = Findings(subject, self.facts, self.budget)
         inferred = self.inferred()
         plan = list(self.plan())
-        for done, (way, prop) in enumerate(plan):
+        for done, (adapter, prop) in enumerate(plan):
             if self.progress:
-                self.progress(prop.name if way == "apply" else f"{way}: {prop.name}", done, len(plan))
-            self.try_property(way, prop)
+                self.progress(prop.name if adapter == "apply" else f"{adapter}: {prop.name}", done, len(plan))
+            self.try_property(adapter, prop)
             if prop.name == "repeatable":
-                self.find_accuracies(way)
-            if prop.name == POINTWISE[-1].name:  # what was found in one way is not expected of the next
-                subject.mutations = subject.mutations if way == "apply" else ()
+                self.find_accuracies(adapter)
+            if prop.name == POINTWISE[-1].name:  # what one adapter showed is not expected of the next
+                subject.mutations = subject.mutations if adapter == "apply" else ()
         known = [self.found.known(f) for f in self.found.findings]
         computes = self.found.reading.text if self.found.reading else ()
         return Report(
@@ -106,16 +106,16 @@ class Check:
 
     def plan(self) -> Iterable[tuple[str, Property]]:
         """What is tried, through which adapter, the plainest first."""
-        ways = self.subject.ways()
-        for way in ways:
-            yield way, contract.CONTRACT[0]
+        adapters = self.subject.adapters()
+        for adapter in adapters:
+            yield adapter, contract.CONTRACT[0]
             for prop in POINTWISE:
-                yield way, prop
+                yield adapter, prop
             for prop in contract.CONTRACT[1:]:
-                yield way, prop
-            if way == next(iter(ways)):
+                yield adapter, prop
+            if adapter == next(iter(adapters)):
                 for prop in laws.LAWS:
-                    yield way, prop
+                    yield adapter, prop
         for prop in (*state.STATE, *queries.QUERIES, *scores.SCORES, *cached.CACHED, *parts.PARTS, *training.TRAINING):
             yield prop.name, prop
 
@@ -129,12 +129,12 @@ class Check:
             "reach": facts.reach,
         }  # fmt: skip
 
-    def find_accuracies(self, way: str) -> None:
+    def find_accuracies(self, adapter: str) -> None:
         """How exact the answers are in every dtype; said as a remark where less than exact."""
         self.subject.mutations = ()
         self.subject.accuracy = {}
         for dtype in self.facts.dtypes:
-            level = find_accuracy(self.subject, way, dtype, self.facts)
+            level = find_accuracy(self.subject, adapter, dtype, self.facts)
             if level is None:
                 continue
             one = self.subject.implementation
@@ -143,38 +143,39 @@ class Check:
             if level.table != wide and one.table is None:
                 text = f"in {dtype}, cos and sin are rounded to {level.table}"
                 text += f" and pairs are turned in {level.arithmetic}" if level.arithmetic != wide else ""
-                self.remarks.append(Finding("TABDT", "accuracy", way, text, severity="remark"))
+                self.remarks.append(Finding("TABDT", "accuracy", adapter, text, severity="remark"))
             if level.angle != "exact" and one.angle is None and level.table == wide:
                 text = f"in {dtype}, angles are of {'float32' if level.angle == 'float32' else 'float32 by recurrence'}"
-                self.remarks.append(Finding("ANGDT", "accuracy", way, text, severity="remark"))
+                self.remarks.append(Finding("ANGDT", "accuracy", adapter, text, severity="remark"))
 
-    def try_property(self, way: str, prop: Property) -> None:
+    def try_property(self, adapter: str, prop: Property) -> None:
         began = time.monotonic()
         subject = self.subject
         why = prop.skip(subject, self.facts)
         if not why:
-            why = unasked(way, prop, subject.implementation)
-        if not why and prop in laws.LAWS and any(f.way == way and f.severity == "bug" for f in self.found.findings):
+            why = unasked(adapter, prop, subject.implementation)
+        bugs = [f for f in self.found.findings if f.adapter == adapter and f.severity == "bug"]
+        if not why and prop in laws.LAWS and bugs:
             why = "a bug is known already"
         if why:
-            self.outcomes.append(Outcome(prop.name, way, prop.reason, "skipped", why))
+            self.outcomes.append(Outcome(prop.name, adapter, prop.reason, "skipped", why))
             return
         if prop.name not in UNPLACED:
-            prop = replace(prop, draw=through(way, prop))
-        examples = EXAMPLES[self.budget] * (2 if way == prop.name else 1)
-        found = falsify(subject, way, prop, self.facts, examples=examples, number=self.number)
-        evidence = self.found.evidence.setdefault(way, [])
+            prop = replace(prop, draw=through(adapter, prop))
+        examples = EXAMPLES[self.budget] * (2 if adapter == prop.name else 1)
+        found = falsify(subject, adapter, prop, self.facts, examples=examples, number=self.number)
+        evidence = self.found.evidence.setdefault(adapter, [])
         if not isinstance(found, Falsified):
             evidence += found[:6]
-            self.outcomes.append(Outcome(prop.name, way, prop.reason, "passed", "", time.monotonic() - began))
+            self.outcomes.append(Outcome(prop.name, adapter, prop.reason, "passed", "", time.monotonic() - began))
             return
         before = len(self.found.findings)
-        verdict, note = self.found.explain(way, prop, found)
+        verdict, note = self.found.explain(adapter, prop, found)
         fresh = [self.found.known(f).severity for f in self.found.findings[before:]]
         if fresh and all(severity == "known" for severity in fresh):
             verdict = "known"
         evidence += found.observations
-        self.outcomes.append(Outcome(prop.name, way, prop.reason, verdict, note, time.monotonic() - began))
+        self.outcomes.append(Outcome(prop.name, adapter, prop.reason, verdict, note, time.monotonic() - began))
 
 
 def judged_by(level: Accuracy, one: Implementation, dtype: str) -> Accuracy:
@@ -191,6 +192,7 @@ def judged_by(level: Accuracy, one: Implementation, dtype: str) -> Accuracy:
 
 
 PLACED = ("positions", "rows", "position dtypes", "fractional positions")
+GIVEN = ("negative positions", "composition", "inverse", "token permutation")
 MOVED = ("offsets", "negative positions", "relative position", "composition", "inverse", "split",
          "token permutation")  # fmt: skip
 
@@ -202,22 +204,22 @@ NEIGHBOURS = (
 UNPLACED = ("steps", "padded rows", "cached keys", "position ids", "grid", "converted weights", "frequencies")
 
 
-def unasked(way: str, prop: Property, one: Implementation) -> str:
+def unasked(adapter: str, prop: Property, one: Implementation) -> str:
     """Why an adapter cannot be asked this, "" where it can."""
     if one.valid_positions is not None and prop.name in NEIGHBOURS:
         return "its positions are no range"
-    if way == "decode" and prop.name in (*PLACED, "negative positions", "composition", "inverse", "token permutation"):
+    if adapter == "decode" and prop.name in (*PLACED, *GIVEN):
         return "decode takes an offset"
-    if way in FROM_ZERO and prop.name in (*PLACED, *MOVED):
-        return f"{way} counts tokens itself"
+    if adapter in FROM_ZERO and prop.name in (*PLACED, *MOVED):
+        return f"{adapter} counts tokens itself"
     return ""
 
 
-def through(way: str, prop: Property) -> Any:
+def through(adapter: str, prop: Property) -> Any:
     """The same cases as far as an adapter can be asked them."""
     longest = LONGEST if prop.name == "long positions" else 700
 
     def draw(subject: Subject, facts: Facts) -> Any:
-        return prop.draw(subject, facts).map(lambda case: tuple(subject.through(way, p, longest) for p in case))
+        return prop.draw(subject, facts).map(lambda case: tuple(subject.through(adapter, p, longest) for p in case))
 
     return draw

@@ -63,7 +63,7 @@ class Conformance:
             known = self.implementation.deviations + read_deviations(folder / self.deviations)
             self.implementation, self.deviations = replace(self.implementation, deviations=known), None
         plan = Check(Subject(completed(self.implementation), self.rope)).plan()
-        names = [str(Outcome(prop.name, way, prop.reason, "")) for way, prop in plan]
+        names = [str(Outcome(prop.name, adapter, prop.reason, "")) for adapter, prop in plan]
         return names + [f"{KNOWN}{entry}" for entry in self.implementation.deviations]
 
     @cached_property

@@ -69,7 +69,7 @@ def in_place(turn):
 
 UNSEEN = ("inputs left alone", "dtype and shape")  # by what writes where it is told
 WRITING = [name for name in BUGS if name not in UNSEEN]
-WAYS = {
+ADAPTERS = {
     "apply": (lambda turn: {"apply": turn}, BUGS),
     "apply_qk.query": (lambda turn: {"apply_qk": lambda q, k, a, b: (turn(q, a), right(k, b))}, BUGS),
     "apply_qk.key": (lambda turn: {"apply_qk": lambda q, k, a, b: (right(q, a), turn(k, b))}, BUGS),
@@ -89,34 +89,34 @@ class One(Check):
     only = ("", "")
 
     def plan(self):
-        return [(way, prop) for way, prop in super().plan() if (way, prop.name) == self.only]
+        return [(adapter, prop) for adapter, prop in super().plan() if (adapter, prop.name) == self.only]
 
 
-def outcome(way, name, turn):
-    ways, _ = WAYS[way]
-    one = Implementation(arrays="numpy", dtypes=("float32",), **ways(turn))
+def outcome(adapter, name, turn):
+    adapters, _ = ADAPTERS[adapter]
+    one = Implementation(arrays="numpy", dtypes=("float32",), **adapters(turn))
     run = One(Subject(one, ROPE), "quick")
-    run.only = way, name
+    run.only = adapter, name
     report = run.run()
     return [o.verdict for o in report.outcomes], report.findings
 
 
 @pytest.mark.in_turn
-@pytest.mark.parametrize("way, name", [(way, name) for way, (_, names) in WAYS.items() for name in names])
-def test_a_bug_is_seen_through_every_way_in_that_can_show_it(way, name):
-    if name == "split" and way not in ("apply", "apply_qk.query", "make", "in_place", "into", "paths.fast"):
+@pytest.mark.parametrize("adapter, name", [(one, name) for one, (_, names) in ADAPTERS.items() for name in names])
+def test_a_bug_is_seen_through_every_adapter_that_can_show_it(adapter, name):
+    if name == "split" and adapter not in ("apply", "apply_qk.query", "make", "in_place", "into", "paths.fast"):
         pytest.skip("laws are tried through the first adapter alone")
-    assert outcome(way, name, BUGS[name])[0] == ["failed"]
-    assert outcome(way, name, right)[0] == ["passed"]
+    assert outcome(adapter, name, BUGS[name])[0] == ["failed"]
+    assert outcome(adapter, name, right)[0] == ["passed"]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_right_one_conforms_through_every_way_in(way):
-    one = Implementation(arrays="numpy", dtypes=("float32",), **WAYS[way][0](right))
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_right_one_conforms_through_every_way_in(adapter):
+    one = Implementation(arrays="numpy", dtypes=("float32",), **ADAPTERS[adapter][0](right))
     report = check(one, ROPE, budget="quick")
     assert report.passed, report.findings
     held = [o for o in report.outcomes if o.verdict == "passed"]
-    assert len(held) >= {"session": 9, "sequence": 9, "decode": 13}.get(way, 15)
+    assert len(held) >= {"session": 9, "sequence": 9, "decode": 13}.get(adapter, 15)
 
 
 def test_the_side_is_told():
@@ -125,7 +125,7 @@ def test_the_side_is_told():
         None, ROPE, budget="quick", apply_qk=lambda q, k, a, b: (right(q, a), turn(k, b)), arrays="numpy",
         dtypes=("float32",),
     )  # fmt: skip
-    assert {f.way for f in report.findings} == {"apply_qk.key"}
+    assert {f.adapter for f in report.findings} == {"apply_qk.key"}
     assert {f.bug for f in report.findings} == {"BATCHPOS"}
 
 
@@ -138,7 +138,7 @@ def test_xpos_turns_queries_and_keys_apart():
     assert check(None, rope, budget="quick", apply_qk=both, arrays="numpy", dtypes=("float32",)).passed
     alike = lambda q, k, a, b: (both(q, k, a, b)[0], rr.rotate(k, b, rope).astype(k.dtype))  # noqa: E731
     report = check(None, rope, budget="quick", apply_qk=alike, arrays="numpy", dtypes=("float32",))
-    assert {(f.bug, f.way) for f in report.findings} >= {("XPOS", "apply_qk.key")}
+    assert {(f.bug, f.adapter) for f in report.findings} >= {("XPOS", "apply_qk.key")}
 
 
 def test_heads_of_each_side_are_as_declared():

@@ -52,7 +52,7 @@ def test_what_hangs_is_left_behind():
     report = checked(hangs, time_limit=0.2, decode=lambda x, offset: right(x, offset + np.arange(x.shape[-2])))
     assert time.monotonic() - began < 20
     assert "did not end within 0.2 s" in said(report)
-    assert any(o.way == "decode" and o.verdict == "passed" for o in report.outcomes)
+    assert any(o.adapter == "decode" and o.verdict == "passed" for o in report.outcomes)
 
 
 def test_what_writes_over_its_input_is_told():

@@ -289,8 +289,8 @@ def test_a_fault_of_the_check_is_no_verdict(ran, monkeypatch):
 
 def test_every_declaration_can_be_made():
     functions = {name for name, value in vars(Implementation()).items() if value is None}
-    ways = {"paths", "expected"} | functions - set(DECLARATIONS)
-    assert set(vars(Implementation())) == set(DECLARATIONS) | ways
+    adapters = {"paths", "expected"} | functions - set(DECLARATIONS)
+    assert set(vars(Implementation())) == set(DECLARATIONS) | adapters
     defaults = {name: getattr(Implementation(), name) for name in DECLARATIONS}
     for name, value in defaults.items():
         if value is not None:

@@ -68,7 +68,7 @@ def asked_rows():
     rows = []
     for prop in (*contract.CONTRACT, *POINTWISE, *LAWS):
         one, words = Implementation(apply=print), ["apply", "decode", "session"]
-        rows.append([prop.name, *("yes" if not unasked(way, prop, one) else "" for way in words)])
+        rows.append([prop.name, *("yes" if not unasked(adapter, prop, one) else "" for adapter in words)])
     return rows
 
 

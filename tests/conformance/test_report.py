@@ -20,18 +20,18 @@ BUGS = ("LAYOUT", "POSDT", "UNKNOWN")
 # what an exception of somebody else may say: control characters and halves of surrogate pairs too
 texts = st.text(st.characters(codec=None) | st.sampled_from("[/]\x00\x1b<&\ud800"), max_size=12)
 names = st.sampled_from(["norm", "split", "steps"])
-ways = st.sampled_from(["apply", "decode", "steps"])
+adapters = st.sampled_from(["apply", "decode", "steps"])
 numbers = st.floats() | st.just(np.float32(0.5)) | st.integers() | st.none() | st.just(np.arange(2))
 findings = st.builds(
-    Finding, bug=st.sampled_from(BUGS), property=names, way=ways, explanation=texts, counterexample=texts,
+    Finding, bug=st.sampled_from(BUGS), property=names, adapter=adapters, explanation=texts, counterexample=texts,
     severity=st.sampled_from(["bug", "known"]), error=st.floats(), bound=st.floats(),
     details=st.dictionaries(st.sampled_from(["reason", "deviation"]), texts),
 )  # fmt: skip
 outcomes = st.builds(
-    Outcome, property=names, way=ways, reason=texts, verdict=st.sampled_from(["passed", "failed", "skipped"]),
+    Outcome, property=names, adapter=adapters, reason=texts, verdict=st.sampled_from(["passed", "failed", "skipped"]),
     note=texts | st.sampled_from(["may follow from POSDT", "the same: LAYOUT"]), seconds=st.floats(0, 100),
 )  # fmt: skip
-remarks = st.builds(Finding, st.just(""), names, ways, texts, severity=st.just("remark"))
+remarks = st.builds(Finding, st.just(""), names, adapters, texts, severity=st.just("remark"))
 reports = st.builds(
     Report, findings=st.lists(findings, max_size=3).map(tuple), outcomes=st.lists(outcomes, max_size=5).map(tuple),
     remarks=st.lists(remarks, max_size=2).map(tuple),
@@ -61,7 +61,7 @@ def test_junit_is_xml_that_counts_what_it_holds(report):
     verdicts = Counter(map(report.verdict, report.outcomes))
     assert kinds["failure"] == verdicts["failed"] and kinds["skipped"] == verdicts["known"] + verdicts["skipped"]
     for case, outcome in zip(suite, report.outcomes, strict=True):
-        assert (case.get("classname"), case.get("name")) == (f"rope_ref.{outcome.way}", outcome.property)
+        assert (case.get("classname"), case.get("name")) == (f"rope_ref.{outcome.adapter}", outcome.property)
 
 
 @given(reports)
@@ -83,8 +83,8 @@ def test_people_are_told_the_verdict_first(report):
         assert finding.bug in capture.get() and finding.bug in str(report)
 
 
-def finding(bug="LAYOUT", property="norm", way="apply", severity="bug"):
-    return Finding(bug, property, way, "turns neighbours", "assert False", severity)
+def finding(bug="LAYOUT", property="norm", adapter="apply", severity="bug"):
+    return Finding(bug, property, adapter, "turns neighbours", "assert False", severity)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def finding(bug="LAYOUT", property="norm", way="apply", severity="bug"):
         ([finding(severity="known"), finding("POSDT")], "LAYOUT; POSDT", "failed"),
         ([finding(property="split")], "may follow from LAYOUT", "failed"),
         ([finding(property="split", severity="known")], "may follow from LAYOUT", "known"),
-        ([finding(way="decode", severity="known")], "the same: LAYOUT", "known"),
-        ([finding(way="decode")], "", "skipped"),
+        ([finding(adapter="decode", severity="known")], "the same: LAYOUT", "known"),
+        ([finding(adapter="decode")], "", "skipped"),
         ([], "raised TypeError: no", "skipped"),
     ],
 )

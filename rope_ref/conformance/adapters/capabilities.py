@@ -8,10 +8,10 @@ import numpy as np
 
 from rope_ref.conformance.adapters.arrays import Array, exists, kind_of
 from rope_ref.conformance.adapters.calling import Failed
+from rope_ref.conformance.adapters.calls import FROM_ZERO, LONGEST
 from rope_ref.conformance.adapters.implementation import ARRAYS, DTYPES
 from rope_ref.conformance.adapters.probes import Probe, sequence
 from rope_ref.conformance.adapters.subject import Subject, differs
-from rope_ref.conformance.adapters.ways import FROM_ZERO, LONGEST
 from rope_ref.conformance.properties.model import Accuracy, computed
 
 FAR = 1_000_000
@@ -49,11 +49,11 @@ def find_capabilities(subject: Subject) -> Facts:
     if subject.rope.heads is not None or one.heads is not None:
         facts.heads = (heads,)
     plain = sequence(0, 5, axes, heads=heads)
-    way = next(iter(subject.ways()), None)
-    placed = way not in ("decode", *FROM_ZERO)  # it is told where tokens stand
+    adapter = next(iter(subject.adapters()), None)
+    placed = adapter not in ("decode", *FROM_ZERO)  # it is told where tokens stand
 
     def takes(probe: Probe) -> bool:
-        return way is not None and subject.ask(way, subject.through(way, probe)).y is not None
+        return adapter is not None and subject.ask(adapter, subject.through(adapter, probe)).y is not None
 
     def tried(name: str, declared: bool | None, *probes: Probe) -> bool:
         found = all(map(takes, probes)) if declared is None else declared
@@ -67,7 +67,7 @@ def find_capabilities(subject: Subject) -> Facts:
     facts.dtypes = one.dtypes or tuple(d for d in exist if takes(replace(plain, dtype=d))) or ("float32",)
     facts.rows = subject.batched and placed and tried(
         "positions differ from row to row", one.rows, by_row(plain, axes))  # fmt: skip
-    if way not in FROM_ZERO:
+    if adapter not in FROM_ZERO:
         below = one.negative if one.min_position is None and one.valid_positions is None else False
         facts.negative = tried("negative positions", below, sequence(-9, 5, axes, heads=heads))
     facts.strided = subject.kind != "jax" and tried(
@@ -80,9 +80,9 @@ def find_capabilities(subject: Subject) -> Facts:
         facts.position_dtypes = one.position_dtypes or tuple(
             d for d in ("int64", "int32") if takes(replace(plain, position_dtype=d))
         )
-    facts.reach = reach(subject, takes, axes, heads) if way not in FROM_ZERO else one.max_position or LONGEST
+    facts.reach = reach(subject, takes, axes, heads) if adapter not in FROM_ZERO else one.max_position or LONGEST
     if facts.reach < FAR and one.max_position is None and subject.rope.xpos is None and (
-        way not in FROM_ZERO
+        adapter not in FROM_ZERO
     ):
         remarks.append(f"positions from {facts.reach} on")
     facts.remarks = tuple(remarks)
@@ -93,9 +93,9 @@ def find_kind(subject: Subject) -> None:
     """The kind of arrays: the declared one, else the first that is taken without an error."""
     one = subject.implementation
     kinds = [one.arrays] if one.arrays else [k for k in ARRAYS if importlib.util.find_spec(k) is not None]
-    name, way = next(iter(subject.ways().items()), ("", None))
+    name, adapter = next(iter(subject.adapters().items()), ("", None))
     subject.kind = kinds[0] or "numpy"
-    if one.arrays or way is None:
+    if one.arrays or adapter is None:
         if not one.arrays and one.module is not None:
             subject.kind = "torch"
         return
@@ -103,7 +103,7 @@ def find_kind(subject: Subject) -> None:
         subject.kind = str(kind)
         try:
             probe = subject.through(name, sequence(0, 5, subject.rope.axes, heads=subject.heads))
-            raw, _ = way(probe, probe.x(subject.rope.head_dim, subject.rope.axes))
+            raw, _ = adapter(probe, probe.x(subject.rope.head_dim, subject.rope.axes))
         except Failed:
             continue
         made = kind_of(raw)
@@ -173,15 +173,15 @@ def fits(subject: Subject, probe: Probe, y: Array, level: Accuracy) -> bool:
     return differs(y, expected, subject.slack(bound)) is None
 
 
-def find_accuracy(subject: Subject, way: str, dtype: str, facts: Facts) -> Accuracy | None:
+def find_accuracy(subject: Subject, adapter: str, dtype: str, facts: Facts) -> Accuracy | None:
     """The best accuracy that all answers have over near and far positions, None where none fits."""
     axes, heads = subject.rope.axes, facts.heads[-1]
-    reach = 700 if way in FROM_ZERO else facts.reach
+    reach = 700 if adapter in FROM_ZERO else facts.reach
     starts = [s for s in (0, 7, 300, 4000, 60_000, FAR - 20) if s + 16 < reach]
     probes = [sequence(s, 12, axes, heads=heads, dtype=dtype, seed=s, layer=layer)
               for s in starts for layer in range(len(subject.ropes) if subject.layered else 1)]  # type: ignore[arg-type]  # fmt: skip
-    probes = list(dict.fromkeys(subject.through(way, probe) for probe in probes))
-    answers = [(probe, subject.ask(way, probe)) for probe in probes]
+    probes = list(dict.fromkeys(subject.through(adapter, probe) for probe in probes))
+    answers = [(probe, subject.ask(adapter, probe)) for probe in probes]
     for level in accuracies(subject, dtype):
         if all(
             answer.y is not None and fits(subject, probe, answer.y, level) for probe, answer in answers

@@ -1,4 +1,4 @@
-"""What is plugged in: the ways into somebody's rotary embedding, and what they declare about it."""
+"""What is plugged in: adapters to somebody's rotary embedding, and what they declare about it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -8,9 +8,9 @@ import numpy as np
 
 from rope_ref.conformance.adapters.arrays import Array, check_layout, dtype_name, numbers, restored
 from rope_ref.conformance.adapters.calling import Caller, Failed
+from rope_ref.conformance.adapters.calls import Adapter, Adapters
 from rope_ref.conformance.adapters.implementation import Implementation
 from rope_ref.conformance.adapters.probes import Probe
-from rope_ref.conformance.adapters.ways import Way, Ways
 from rope_ref.conformance.properties.model import Accuracy, Mutation, computed, lenient
 from rope_ref.rope import Rope
 
@@ -37,7 +37,7 @@ class Deviation(NamedTuple):
 
 
 @dataclass
-class Subject(Ways):
+class Subject(Adapters):
     """What is under test. `mutations` are the wrongs already found, with which later answers are compared."""
 
     implementation: Implementation
@@ -113,14 +113,14 @@ class Subject(Ways):
 
     # asking
 
-    def ask(self, way: str, probe: Probe, x: Array | None = None) -> Answer:
+    def ask(self, adapter: str, probe: Probe, x: Array | None = None) -> Answer:
         """The answer to a probe, or to other numbers x in its place; never raises for what the implementation does."""
-        return self.answer(self.ways()[way], probe, x)
+        return self.answer(self.adapters()[adapter], probe, x)
 
-    def answer(self, way: Way, probe: Probe, x: Array | None = None) -> Answer:
+    def answer(self, adapter: Adapter, probe: Probe, x: Array | None = None) -> Answer:
         rope = self.rope_for(probe)
         try:
-            raw, changed = way(probe, probe.x(rope.head_dim, rope.axes) if x is None else x)
+            raw, changed = adapter(probe, probe.x(rope.head_dim, rope.axes) if x is None else x)
             if isinstance(raw, (tuple, list)) and len(raw) == 1:
                 raw = raw[0]
             y = self.read(raw, (probe.batch, probe.heads, probe.seq(rope.axes), rope.head_dim))
@@ -179,9 +179,9 @@ class Subject(Ways):
         wrong = computed(probe, rope, lenient(probe.dtype), wrongs, x)
         return right if np.array_equal(wrong[0], right[0]) else wrong
 
-    def right(self, way: str, probe: Probe) -> bool:
+    def right(self, adapter: str, probe: Probe) -> bool:
         """Whether the specification, and no wrong of it, is what comes of a probe."""
-        answer = self.ask(way, probe)
+        answer = self.ask(adapter, probe)
         y, bound = computed(probe, self.rope_for(probe), self.usual(probe.dtype))
         return answer.y is not None and differs(answer.y, y, self.slack(bound)) is None
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from rope_ref.conformance.adapters.calls import FROM_ZERO, LONGEST
 from rope_ref.conformance.adapters.capabilities import Facts
 from rope_ref.conformance.adapters.probes import Probe, sequence
 from rope_ref.conformance.adapters.subject import Subject
-from rope_ref.conformance.adapters.ways import FROM_ZERO, LONGEST
 from rope_ref.conformance.diagnosis.candidates import Observation
 from rope_ref.conformance.diagnosis.reading import Reading
 from rope_ref.conformance.properties.property import observed
@@ -23,41 +23,41 @@ class Asking:
     subject: Subject
     facts: Facts
 
-    def further(self, way: str, dtype: str) -> list[Observation]:
+    def further(self, adapter: str, dtype: str) -> list[Observation]:
         """Answers at far positions, which tell apart what near ones do not."""
         subject, seen = self.subject, []
-        for start in (256, 2048, 32767) if way in subject.ways() and way not in FROM_ZERO else ():
+        for start in (256, 2048, 32767) if adapter in subject.adapters() and adapter not in FROM_ZERO else ():
             if start + 8 < self.facts.reach:
                 near = sequence(start, 8, subject.rope.axes, heads=self.facts.heads[-1], dtype=dtype)
-                probe = subject.through(way, near)
-                answer = subject.ask(way, probe)
+                probe = subject.through(adapter, near)
+                answer = subject.ask(adapter, probe)
                 seen += observed(subject, probe, answer, subject.deviates(answer, probe))
         return seen
 
-    def at_other_lengths(self, way: str) -> list[Observation]:
+    def at_other_lengths(self, adapter: str) -> list[Observation]:
         """Answers on both sides of the length at which the Rope changes, if it does."""
         trained, axes = self.subject.trained, self.subject.rope.axes
-        if trained is None or way not in self.subject.ways():
+        if trained is None or adapter not in self.subject.adapters():
             return []
         seen = []
         for start in (trained // 2, trained - 6, trained + 6, 3 * trained):
             probe = sequence(start, 4, axes, heads=self.facts.heads[-1], dtype=self.facts.dtypes[0])
-            probe = self.subject.through(way, probe)
-            answer = self.subject.ask(way, probe)
+            probe = self.subject.through(adapter, probe)
+            answer = self.subject.ask(adapter, probe)
             seen += observed(self.subject, probe, answer, self.subject.deviates(answer, probe))
         return seen
 
-    def aliased(self, way: str, dtype: str) -> str | None:
+    def aliased(self, adapter: str, dtype: str) -> str | None:
         """Two neighbouring positions that turn the same x alike, though nothing else explains why."""
         subject, axes = self.subject, self.subject.rope.axes
-        if way not in subject.ways() or way in FROM_ZERO:
+        if adapter not in subject.adapters() or adapter in FROM_ZERO:
             return None
         for start in (256, 2048, 32767):
             if start + 8 >= self.facts.reach:
                 break
-            probe = subject.through(way, sequence(start, 8, axes, heads=self.facts.heads[-1], dtype=dtype))
+            probe = subject.through(adapter, sequence(start, 8, axes, heads=self.facts.heads[-1], dtype=dtype))
             x = np.repeat(probe.x(subject.rope.head_dim, axes)[:, :, :1], 8, 2)
-            answer = subject.ask(way, probe, x)
+            answer = subject.ask(adapter, probe, x)
             if answer.y is None:
                 break
             apart = np.abs(np.diff(subject.expected(probe, x)[0], axis=2)).max((0, 1, 3))
@@ -67,20 +67,20 @@ class Asking:
                 return f"positions {p} and {q} turn alike in {dtype}: positions lose their last digits"
         return None
 
-    def turn(self, way: str, x: Any, positions: Any) -> Any:
+    def turn(self, adapter: str, x: Any, positions: Any) -> Any:
         """One head of tokens through the implementation, for reading it off."""
         heads = self.facts.heads[0]
         probe = Probe(
             1, heads, tuple(map(tuple, positions.tolist())) if positions.ndim > 1 else tuple(positions.tolist())
         )
-        probe = self.subject.through(way, replace(probe, dtype=self.facts.dtypes[0]), LONGEST)
+        probe = self.subject.through(adapter, replace(probe, dtype=self.facts.dtypes[0]), LONGEST)
         if np.max(probe.where, initial=0) < np.max(positions, initial=0):  # further than it can be asked
             return None
         if self.subject.implementation.valid_positions is not None and not np.array_equal(probe.where, positions):
             return None
         wide = np.zeros((1, probe.heads, probe.seq(self.subject.rope.axes), x.shape[-1]))
         wide[:, :, -len(x) :] = x  # behind others, where tokens are counted from 0
-        answer = self.subject.ask(way, probe, wide)
+        answer = self.subject.ask(adapter, probe, wide)
         return None if answer.y is None else answer.y[0, 0, -len(x) :]
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from rope_ref.conformance.adapters.calls import FROM_ZERO
 from rope_ref.conformance.adapters.capabilities import Facts
 from rope_ref.conformance.adapters.subject import Subject
-from rope_ref.conformance.adapters.ways import FROM_ZERO
 from rope_ref.conformance.diagnosis.asking import Asking, other_channels
 from rope_ref.conformance.diagnosis.candidates import Observation, extra
 from rope_ref.conformance.diagnosis.circumstances import (
@@ -48,10 +48,10 @@ class Findings:
     def asking(self) -> Asking:
         return Asking(self.subject, self.facts)
 
-    def explain(self, way: str, prop: Property, found: Falsified) -> tuple[str, str]:
+    def explain(self, adapter: str, prop: Property, found: Falsified) -> tuple[str, str]:
         """Turn a failure into a finding, unless it follows from one that is known; verdict and note of the outcome."""
         refused = self.refusal(prop, found)
-        return ("skipped", refused) if refused else ("failed", self.explained(way, prop, found))
+        return ("skipped", refused) if refused else ("failed", self.explained(adapter, prop, found))
 
     def refusal(self, prop: Property, found: Falsified) -> str:
         """The words of a call that raised where the implementation does not say that it can do this: a limit."""
@@ -61,7 +61,7 @@ class Findings:
             return ""
         return deviation.text
 
-    def explained(self, way: str, prop: Property, found: Falsified) -> str:
+    def explained(self, adapter: str, prop: Property, found: Falsified) -> str:
         if found.trial.tell is not None:
             bug, text = found.trial.tell()
             found = found._replace(trial=found.trial._replace(bug=bug, text=text))
@@ -69,94 +69,94 @@ class Findings:
         assert deviation is not None
         refused = raised(deviation) and not found.trial.bug
         if refused and all(o.right for o in found.observations):
-            return self.refused(way, prop, found)
-        wrong_already = self.before(way, found.case)
+            return self.refused(adapter, prop, found)
+        wrong_already = self.before(adapter, found.case)
         if found.trial.bug:
-            if wrong_already and (way == prop.name or np.isinf(deviation.error)):
+            if wrong_already and (adapter == prop.name or np.isinf(deviation.error)):
                 return f"may follow from {wrong_already[0].bug}"
-            return self.add(way, prop, found, found.trial.bug, found.trial.text or deviation.text)
+            return self.add(adapter, prop, found, found.trial.bug, found.trial.text or deviation.text)
         still = any(o.rope.pairs == 0 for o in found.observations) and self.subject.layered
         channel = passing_through(found.observations) if not self.subject.mutations and not still else None
         if channel is not None and prop.names in (None, ("ROTDIM",)):
             text = f"channel {channel} should pass through and does not"
             named = diagnose(self.subject, found.observations, names=("ROTDIM",))
             self.subject.mutations = named.mutations if named else ()
-            return self.add(way, prop, found, "ROTDIM", named.text if named else text, named is not None)
-        diagnosis = self.diagnose(way, prop, found)
+            return self.add(adapter, prop, found, "ROTDIM", named.text if named else text, named is not None)
+        diagnosis = self.diagnose(adapter, prop, found)
         if diagnosis is not None:
-            return self.named(way, prop, found, diagnosis)
+            return self.named(adapter, prop, found, diagnosis)
         if refused:
-            return self.refused(way, prop, found)
+            return self.refused(adapter, prop, found)
         dtype = next((o.probe.dtype for o in found.observations if not o.right), "float32")
-        alias = None if wrong_already else self.asking.aliased(way, dtype)
+        alias = None if wrong_already else self.asking.aliased(adapter, dtype)
         if alias is not None:
-            return self.add(way, prop, found, "POSDT", alias, True)
+            return self.add(adapter, prop, found, "POSDT", alias, True)
         if wrong_already:
             return f"may follow from {wrong_already[0].bug}"
         less = less_exact(found.observations, self.subject.mutations)
         if less is not None:
-            return self.add(way, prop, found, *less)
+            return self.add(adapter, prop, found, *less)
         if prop.names is None and prop.bug in ("UNKNOWN", "ANGDT"):
-            seen = [*found.observations, *self.evidence.get(way, []), *self.asking.further(way, dtype)]
+            seen = [*found.observations, *self.evidence.get(adapter, []), *self.asking.further(adapter, dtype)]
             rounding = fewest_digits(seen)
             if rounding is not None:
-                return self.add(way, prop, found, rounding.bug, f"{rounding.text}, or the like")
+                return self.add(adapter, prop, found, rounding.bug, f"{rounding.text}, or the like")
         text = where(found.observations)
         beyond = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
         if beyond is not None:
             told = f"cos and sin are wrong for angles from {beyond:.4g} radians on, right below"
-            return self.add(way, prop, found, "ANGDT", told)
+            return self.add(adapter, prop, found, "ANGDT", told)
         misread = None if self.reading is None else other_channels(self.subject.rope, self.reading)
         if misread is not None and prop.bug == "UNKNOWN":
-            return self.add(way, prop, found, *misread)
+            return self.add(adapter, prop, found, *misread)
         drift = drifting(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
         if drift is not None:
-            return self.add(way, prop, found, "ANGDT", drift)
+            return self.add(adapter, prop, found, "ANGDT", drift)
         near = closest(found.observations, self.more(found))
         bug = prop.bug
-        if way == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
+        if adapter == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
             bug, near = "NOOP", "part of out is not written"
-        if way in FROM_ZERO and bug in ("UNKNOWN", "BATCHPOS"):
+        if adapter in FROM_ZERO and bug in ("UNKNOWN", "BATCHPOS"):
             bug = "OFFSET"  # where tokens stand is all that it is not told
         if "not finite" in deviation.text and negative_base(self.subject.rope):
             bug, near = "DYN", "below the trained length the base is rescaled to a negative number, which has no power"
         told = "; ".join(filter(None, (deviation.text, text, near)))
-        return self.add(way, prop, found, bug, told)
+        return self.add(adapter, prop, found, bug, told)
 
-    def before(self, way: str, case: Case) -> list[Finding]:
+    def before(self, adapter: str, case: Case) -> list[Finding]:
         """What was found that may be behind what now fails: nothing, where the same tokens are turned rightly."""
-        asked = self.subject.ways()
-        if way in asked:
-            return [f for f in self.findings if f.way in ("apply", way)]
-        ways = {"apply", "apply_qk.query", "apply_qk.key", *FROM_ZERO}  # behind steps, scores, a cache, a module
-        found = [f for f in self.findings if f.way in ways]
+        asked = self.subject.adapters()
+        if adapter in asked:
+            return [f for f in self.findings if f.adapter in ("apply", adapter)]
+        adapters = {"apply", "apply_qk.query", "apply_qk.key", *FROM_ZERO}  # behind steps, scores, a cache, a module
+        found = [f for f in self.findings if f.adapter in adapters]
         if found and "apply" in asked and all(self.subject.right("apply", probe) for probe in case):
             found = []
-        return found + [f for f in self.findings if f.way == way]
+        return found + [f for f in self.findings if f.adapter == adapter]
 
-    def diagnose(self, way: str, prop: Property, found: Falsified) -> Diagnosis | None:
+    def diagnose(self, adapter: str, prop: Property, found: Falsified) -> Diagnosis | None:
         subject, seen = self.subject, found.observations
-        if prop.names == () or not all(f.details["explained"] for f in self.before(way, found.case)):
+        if prop.names == () or not all(f.details["explained"] for f in self.before(adapter, found.case)):
             return None  # what nothing explains may be behind this too
-        everything = [*seen, *self.evidence.get(way, []), *self.asking.at_other_lengths(way)]
+        everything = [*seen, *self.evidence.get(adapter, []), *self.asking.at_other_lengths(adapter)]
         known = subject.mutations
         if known:  # one explanation of all that was seen is plainer than two
             whole = diagnose(subject, everything, names=prop.names, seconds=0.0)
             if whole is not None:
                 if {m.text for m in whole.mutations} <= {m.text for m in known}:
                     return whole
-                self.findings = [f for f in self.findings if f.way != way or not f.details["explained"]]
+                self.findings = [f for f in self.findings if f.adapter != adapter or not f.details["explained"]]
                 return whole
         diagnosis = diagnose(subject, everything, names=prop.names, base=known, seconds=0.0)
         if diagnosis is None and not known and prop.names is None:
-            if self.before(way, found.case):
+            if self.before(adapter, found.case):
                 return None  # what is not explained may follow from what was found before
             reading = None
-            if way in subject.ways():
-                reading = read(lambda x, positions: self.asking.turn(way, x, positions), subject.rope)
+            if adapter in subject.adapters():
+                reading = read(lambda x, positions: self.asking.turn(adapter, x, positions), subject.rope)
                 self.reading = self.reading or reading
             dtype = next((o.probe.dtype for o in seen if not o.right), self.facts.dtypes[0])
-            everything += self.asking.further(way, dtype)
+            everything += self.asking.further(adapter, dtype)
             diagnosis = diagnose(subject, everything, reading=reading, seconds=SEARCH[self.budget])
         return diagnosis
 
@@ -165,7 +165,7 @@ class Findings:
         wrong = [o for o in found.observations if not o.right]
         return extra(self.subject, min(wrong, key=lambda o: o.y.size)) if wrong else {}
 
-    def named(self, way: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:
+    def named(self, adapter: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:
         known = {m.text for m in self.subject.mutations}
         fresh = [m for m in diagnosis.mutations if m.text not in known]
         if not fresh:
@@ -175,17 +175,17 @@ class Findings:
         notes = []
         for mutation in fresh:
             said = mutation.text if len(fresh) > 1 else text
-            bug = told_by_offset(mutation) if way in ("decode", "steps") else mutation.bug
-            notes.append(self.add(way, prop, found, bug, f"{said}{f' ({condition})' if condition else ''}", True))
+            bug = told_by_offset(mutation) if adapter in ("decode", "steps") else mutation.bug
+            notes.append(self.add(adapter, prop, found, bug, f"{said}{f' ({condition})' if condition else ''}", True))
         if diagnosis.covers in ("all", "pair"):
             self.subject.mutations = diagnosis.mutations
         return "; ".join(notes)
 
-    def refused(self, way: str, prop: Property, found: Falsified) -> str:
+    def refused(self, adapter: str, prop: Property, found: Falsified) -> str:
         """A call that raised though the implementation says it can do this."""
         deviation = found.trial.deviation
         assert deviation is not None
-        if self.before(way, found.case):
+        if self.before(adapter, found.case):
             return "may follow from what was found before"
         bug = "UNKNOWN" if prop.bug == "ANGDT" else prop.bug  # an error says nothing of angles
         text = deviation.text
@@ -193,7 +193,7 @@ class Findings:
             text += "; what counts tokens itself is given as `sequence`"
         if bug == "UNKNOWN":
             bug, text = self.why_refused(found, text)
-        return self.add(way, prop, found, bug, text)
+        return self.add(adapter, prop, found, bug, text)
 
     def why_refused(self, found: Falsified, text: str) -> tuple[str, str]:
         """The class of an error, where its words or its circumstances tell."""
@@ -213,13 +213,14 @@ class Findings:
             return "AXIS", f"only with more tokens than heads: {text}"
         return "UNKNOWN", text
 
-    def add(self, way: str, prop: Property, found: Falsified, bug: str, text: str, explained: bool = False) -> str:
+    def add(self, adapter: str, prop: Property, found: Falsified, bug: str, text: str, explained: bool = False) -> str:
         deviation = found.trial.deviation
         assert deviation is not None
-        if any(f.bug == bug and (f.explanation == text or f.way == way) for f in self.findings):
+        if any(f.bug == bug and (f.explanation == text or f.adapter == adapter) for f in self.findings):
             return f"the same: {bug}"
         self.findings.append(Finding(
-            bug, prop.name, way, text, snippet(self.subject, way, found.case), "bug", deviation.error, deviation.bound,
+            bug, prop.name, adapter, text, snippet(self.subject, adapter, found.case), "bug",
+            deviation.error, deviation.bound,
             {"deviation": deviation.text, "reason": prop.reason, "explained": explained}
             | ({"unless": f"if it need not, declare {prop.unless}"} if prop.unless else {}),
         ))  # fmt: skip

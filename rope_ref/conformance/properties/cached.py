@@ -22,7 +22,7 @@ from rope_ref.exactness import UNIT
 from rope_ref.rope import Rope
 
 
-def cached(subject: Subject, way: str, case: Case) -> Trial:
+def cached(subject: Subject, adapter: str, case: Case) -> Trial:
     """Append, sometimes evict or shift, and score: as a fresh sequence would be."""
     one, rope = subject.implementation, subject.rope_for(case[-1])
     held = Held(subject, case)
@@ -218,7 +218,7 @@ def appends(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     return st.builds(whole, st.lists(st.sampled_from(sizes), min_size=2, max_size=5), st.sampled_from([0, 1, 2, 3]))
 
 
-def moved(subject: Subject, way: str, case: Case) -> Trial:
+def moved(subject: Subject, adapter: str, case: Case) -> Trial:
     probe, distance = case[0], -4 if int(np.min(case[0].where)) >= 4 else 3
     rope = subject.rope_for(probe)
     there = replace(probe, positions=nested(probe.where + distance))

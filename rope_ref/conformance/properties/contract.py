@@ -12,30 +12,30 @@ from rope_ref.conformance.adapters.subject import Deviation, Subject
 from rope_ref.conformance.properties.property import Case, Property, Trial, apart, drawn, observed
 
 
-def left_alone(subject: Subject, way: str, case: Case) -> Trial:
-    answer = subject.ask(way, case[0])
+def left_alone(subject: Subject, adapter: str, case: Case) -> Trial:
+    answer = subject.ask(adapter, case[0])
     if answer.y is None or not answer.changed:
         return Trial(None)
     return Trial(Deviation("x holds other numbers after the call"), (), "INPL", "it writes over its input")
 
 
-def same_dtype(subject: Subject, way: str, case: Case) -> Trial:
-    answer = subject.ask(way, case[0])
+def same_dtype(subject: Subject, adapter: str, case: Case) -> Trial:
+    answer = subject.ask(adapter, case[0])
     if answer.y is None or answer.dtype == case[0].dtype:
         return Trial(None)
     text = f"{case[0].dtype} comes back as {answer.dtype}"
     return Trial(Deviation(text), (), "TABDT", text)
 
 
-def repeatable(subject: Subject, way: str, case: Case) -> Trial:
+def repeatable(subject: Subject, adapter: str, case: Case) -> Trial:
     """The first call again after the others gives the same bits."""
-    first = subject.ask(way, case[0])
+    first = subject.ask(adapter, case[0])
     for probe in (*case[1:], replace(case[0], seed=7)):
-        subject.ask(way, probe)
+        subject.ask(adapter, probe)
     if first.y is not None and not np.array_equal(numbers(first.raw), first.held, equal_nan=True):
         text = "what it gave back is overwritten by a later call"
         return Trial(Deviation(text), (), "INPL", text)
-    again = subject.ask(way, case[0])
+    again = subject.ask(adapter, case[0])
     if first.y is None or (again.y is not None and np.array_equal(first.y, again.y, equal_nan=True)):
         return Trial(None)
     calls = ", then ".join(f"{p.where.shape[-1]} tokens from {p.where.min():g}" for p in case[1:])
@@ -43,19 +43,19 @@ def repeatable(subject: Subject, way: str, case: Case) -> Trial:
     return Trial(Deviation(again.failed or text), (), "CACHE", text)
 
 
-def within_range(subject: Subject, way: str, case: Case) -> Trial:
+def within_range(subject: Subject, adapter: str, case: Case) -> Trial:
     """The last positions that are declared are served."""
     probe = case[0]
-    answer = subject.ask(way, probe)
+    answer = subject.ask(adapter, probe)
     deviation = subject.deviates(answer, probe)
     text = "" if answer.y is not None else f"the last positions of its range are refused: {answer.failed}"
     return Trial(deviation, observed(subject, probe, answer, deviation), "RANGE" if text else "", text)
 
 
-def out_of_range(subject: Subject, way: str, case: Case) -> Trial:
+def out_of_range(subject: Subject, adapter: str, case: Case) -> Trial:
     """Beyond the range there is an error or the right answer."""
     probe = case[0]
-    answer = subject.ask(way, probe)
+    answer = subject.ask(adapter, probe)
     if answer.y is None and "shape" not in answer.failed.partition(":")[0]:
         return Trial(None)
     deviation = subject.deviates(answer, probe)

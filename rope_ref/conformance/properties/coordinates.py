@@ -35,7 +35,7 @@ def same_positions(found: Array, expected: Array, bug: str) -> Trial:
     return Trial(Deviation(text, float(np.abs(found - expected).max())), (), bug, text)
 
 
-def ids(subject: Subject, way: str, case: Case) -> Trial:
+def ids(subject: Subject, adapter: str, case: Case) -> Trial:
     listed = [_part(probe) for probe in case]
     own = subject.implementation.expected.get("position_ids", partial(positions_of, subject.rope))
     try:
@@ -83,7 +83,7 @@ def segments(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     return st.lists(text | vision, min_size=1, max_size=4).map(tuple)
 
 
-def patches(subject: Subject, way: str, case: Case) -> Trial:
+def patches(subject: Subject, adapter: str, case: Case) -> Trial:
     height, width = (int(n) for n in case[0].where)
     try:
         found = subject.call(numbers, subject.call(subject.implementation.grid, height, width))

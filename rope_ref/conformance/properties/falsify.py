@@ -34,7 +34,7 @@ class _Fails(Exception):
 
 
 def falsify(
-    subject: Subject, way: str, prop: Property, facts: Facts, *, examples: int, number: int
+    subject: Subject, adapter: str, prop: Property, facts: Facts, *, examples: int, number: int
 ) -> Falsified | list[Observation]:
     """A case in which the property fails, or the answers that were seen, all of them right."""
     seen: dict[bool, list[Observation]] = {True: [], False: []}
@@ -42,7 +42,7 @@ def falsify(
     refused: list[Probe] = []
 
     def gather(case: Case) -> None:
-        trial = prop.trial(subject, way, case)
+        trial = prop.trial(subject, adapter, case)
         for observation in trial.observations:
             if len(seen[observation.right]) < KEPT:
                 seen[observation.right].append(observation)
@@ -62,7 +62,7 @@ def falsify(
         tries += 1
         if tries > TRIES:
             raise _Enough
-        trial = prop.trial(subject, way, case)
+        trial = prop.trial(subject, adapter, case)
         if trial.deviation is not None:
             failed.append((case, trial))
             raise _Fails

@@ -17,9 +17,9 @@ class _Refused(Exception):
     """A call gave no answer; the deviation says why."""
 
 
-def turned(subject: Subject, way: str, probe: Probe, x: Array | None = None) -> tuple[Array, Array]:
+def turned(subject: Subject, adapter: str, probe: Probe, x: Array | None = None) -> tuple[Array, Array]:
     """An answer, and how far it may be from what is expected."""
-    answer = subject.ask(way, probe, x)
+    answer = subject.ask(adapter, probe, x)
     if answer.y is None:
         raise _Refused(answer.failed)
     return answer.y, subject.expected(probe, x)[1]
@@ -28,15 +28,15 @@ def turned(subject: Subject, way: str, probe: Probe, x: Array | None = None) -> 
 def law(compare: Callable[[Subject, str, Probe], tuple[Array, Array, Array]]) -> Callable[[Subject, str, Case], Trial]:
     """A trial from a function that returns two arrays and a bound on their difference."""
 
-    def trial(subject: Subject, way: str, case: Case) -> Trial:
+    def trial(subject: Subject, adapter: str, case: Case) -> Trial:
         for probe in case:
             try:
-                found, expected, bound = compare(subject, way, probe)
+                found, expected, bound = compare(subject, adapter, probe)
             except _Refused as error:
                 return Trial(Deviation(str(error), np.inf))
             deviation = differs(found, expected, bound)
             if deviation is not None:
-                answer = subject.ask(way, probe)
+                answer = subject.ask(adapter, probe)
                 return Trial(deviation, observed(subject, probe, answer, subject.deviates(answer, probe)))
         return Trial(None)
 
@@ -53,9 +53,9 @@ def longest(bound: Array) -> Array:
 
 
 @law
-def norm(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
+def norm(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
     rope = subject.rope_for(probe)
-    y, bound = turned(subject, way, probe)
+    y, bound = turned(subject, adapter, probe)
     expected, _ = subject.expected(probe)
     a, b = channels(rope.pairing, rope.pairs, rope.start)
     return (
@@ -64,24 +64,24 @@ def norm(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]
 
 
 @law
-def relative(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
+def relative(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
     """Scores between two heads of tokens, here and a few positions on."""
     moved = replace(probe, positions=nested(probe.where + 11))
     scores = []
     for one in (probe, moved):
-        q, q_bound = turned(subject, way, one)
-        k, k_bound = turned(subject, way, replace(one, seed=int(one.seed) + 1))  # type: ignore[arg-type]
+        q, q_bound = turned(subject, adapter, one)
+        k, k_bound = turned(subject, adapter, replace(one, seed=int(one.seed) + 1))  # type: ignore[arg-type]
         error = np.abs(q) @ k_bound.swapaxes(-1, -2) + q_bound @ (np.abs(k) + k_bound).swapaxes(-1, -2)
         scores.append((q @ k.swapaxes(-1, -2), error))
     return scores[0][0], scores[1][0], scores[0][1] + scores[1][1]
 
 
 @law
-def composition(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
-    once, first = turned(subject, way, probe)
+def composition(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
+    once, first = turned(subject, adapter, probe)
     step = replace(probe, positions=nested(np.full_like(probe.where, 5)))
-    twice, second = turned(subject, way, step, once)
-    whole, third = turned(subject, way, replace(probe, positions=nested(probe.where + 5)))
+    twice, second = turned(subject, adapter, step, once)
+    whole, third = turned(subject, adapter, replace(probe, positions=nested(probe.where + 5)))
     m = size(subject)
     rope = subject.rope_for(probe)
     rest = np.setdiff1d(np.arange(rope.head_dim), np.concatenate(channels(rope.pairing, rope.pairs, rope.start)))
@@ -91,9 +91,9 @@ def composition(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array,
 
 
 @law
-def inverse(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
-    once, first = turned(subject, way, probe)
-    back, second = turned(subject, way, replace(probe, positions=nested(-probe.where)), once)
+def inverse(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
+    once, first = turned(subject, adapter, probe)
+    back, second = turned(subject, adapter, replace(probe, positions=nested(-probe.where)), once)
     rope, m = subject.rope_for(probe), size(subject)
     x = probe.x(rope.head_dim, rope.axes).copy()
     x[..., np.concatenate(channels(rope.pairing, rope.pairs, rope.start))] *= m * m
@@ -101,36 +101,36 @@ def inverse(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Arr
 
 
 @law
-def linearity(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
-    parts = [turned(subject, way, replace(probe, seed=seed)) for seed in ((1,), (2,), (1, 2))]
+def linearity(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
+    parts = [turned(subject, adapter, replace(probe, seed=seed)) for seed in ((1,), (2,), (1, 2))]
     (one, a), (two, b), (both, c) = parts
     return both, one + two, a + b + c
 
 
 @law
-def pass_through(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
+def pass_through(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
     rope = subject.rope_for(probe)
     rest = np.setdiff1d(np.arange(rope.head_dim), np.concatenate(channels(rope.pairing, rope.pairs, rope.start)))
-    y, _ = turned(subject, way, probe)
+    y, _ = turned(subject, adapter, probe)
     return y[..., rest], probe.x(rope.head_dim, rope.axes)[..., rest], np.zeros(y[..., rest].shape)
 
 
 @law
-def permutation(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
+def permutation(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
     rope = subject.rope_for(probe)
-    y, first = turned(subject, way, probe)
+    y, first = turned(subject, adapter, probe)
     x = probe.x(rope.head_dim, rope.axes)
-    z, second = turned(subject, way, replace(probe, positions=probe.positions[::-1]), x[:, :, ::-1])
+    z, second = turned(subject, adapter, replace(probe, positions=probe.positions[::-1]), x[:, :, ::-1])
     return z[:, :, ::-1], y, first + second[:, :, ::-1]
 
 
 @law
-def split(subject: Subject, way: str, probe: Probe) -> tuple[Array, Array, Array]:
+def split(subject: Subject, adapter: str, probe: Probe) -> tuple[Array, Array, Array]:
     rope = subject.rope_for(probe)
-    y, bound = turned(subject, way, probe)
+    y, bound = turned(subject, adapter, probe)
     x, cut = probe.x(rope.head_dim, rope.axes), probe.seq(rope.axes) // 2
     halves = [
-        turned(subject, way, replace(probe, positions=probe.positions[part]), x[:, :, part])
+        turned(subject, adapter, replace(probe, positions=probe.positions[part]), x[:, :, part])
         for part in (slice(None, cut), slice(cut, None))
     ]
     return (

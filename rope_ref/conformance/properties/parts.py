@@ -20,7 +20,7 @@ from rope_ref.rotation import aligned, turn
 from rope_ref.shards import contiguous, zigzag
 
 
-def from_tables(subject: Subject, way: str, case: Case) -> Trial:
+def from_tables(subject: Subject, adapter: str, case: Case) -> Trial:
     """Turn by the tables that are given, and judge the result."""
     probe = replace(case[0], dtype="float32")
     rope = subject.rope_for(probe)
@@ -57,7 +57,7 @@ def _narrow(table: Array, rope: Rope) -> Array:
     return table
 
 
-def from_frequencies(subject: Subject, way: str, case: Case) -> Trial:
+def from_frequencies(subject: Subject, adapter: str, case: Case) -> Trial:
     """Turn by the frequencies and the magnitude that are given, and judge the result."""
     probe = replace(case[0], dtype="float32")
     rope = subject.rope_for(probe)
@@ -78,7 +78,7 @@ def from_frequencies(subject: Subject, way: str, case: Case) -> Trial:
     return Trial(deviation, [Observation(probe, rope, y, deviation is None)])
 
 
-def weights(subject: Subject, way: str, case: Case) -> Trial:
+def weights(subject: Subject, adapter: str, case: Case) -> Trial:
     """Half-split rotation of converted weights is the interleaved one with its channels in the other order."""
     rope, heads, hidden = subject.rope, case[0].heads, 5
     weight = np.random.default_rng(0).standard_normal((heads * rope.head_dim, hidden))
@@ -103,7 +103,7 @@ def weights(subject: Subject, way: str, case: Case) -> Trial:
     return Trial(Deviation(text), (), "LAYOUT", text)
 
 
-def union(subject: Subject, way: str, case: Case) -> Trial:
+def union(subject: Subject, adapter: str, case: Case) -> Trial:
     """What the ranks hold is, put together, what one machine would."""
     probe, one = case[0], subject.implementation
     ranks = max(len(probe.before), 1)

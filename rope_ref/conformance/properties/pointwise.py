@@ -11,11 +11,11 @@ from rope_ref.conformance.adapters.subject import Subject
 from rope_ref.conformance.properties.property import Case, Property, Trial, apart, drawn, observed, unless
 
 
-def pointwise(subject: Subject, way: str, case: Case) -> Trial:
+def pointwise(subject: Subject, adapter: str, case: Case) -> Trial:
     """Each answer is that of the specification."""
     first, seen = None, []
     for probe in case:
-        answer = subject.ask(way, probe)
+        answer = subject.ask(adapter, probe)
         deviation = subject.deviates(answer, probe)
         seen += observed(subject, probe, answer, deviation)
         first = first or deviation

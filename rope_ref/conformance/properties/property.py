@@ -36,7 +36,7 @@ class Property:
     bug       the class of a failure that no wrong of the catalogue explains
     names     the classes that an explanation may name; None for all
     draw      the cases
-    trial     (subject, way, case) -> what came of it
+    trial     (subject, adapter, case) -> what came of it
     skip      (subject, facts) -> why it does not apply, "" where it does
     declared  whether the implementation says it can do this; a refusal is a bug only then
     unless    what to declare about an implementation that need not do this, "" where each must

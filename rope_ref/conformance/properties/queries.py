@@ -23,7 +23,7 @@ def turned(subject: Subject, probe: Probe, rope: Rope, mutations: tuple[Mutation
     return y, subject.slack(bound)
 
 
-def query_and_key(subject: Subject, way: str, case: Case) -> Trial:
+def query_and_key(subject: Subject, adapter: str, case: Case) -> Trial:
     q, k = case
     rope = subject.rope_for(k)
     sides = [(q, rope), (k, rope.keys)]
@@ -39,7 +39,7 @@ def query_and_key(subject: Subject, way: str, case: Case) -> Trial:
         answers[0] = answers[0] / subject.query_scale(q)
     except Failed as error:
         alone = [replace(p, memory="contiguous") for p in case]
-        if q.memory != k.memory and query_and_key(subject, way, (alone[0], alone[1])).deviation is None:
+        if q.memory != k.memory and query_and_key(subject, adapter, (alone[0], alone[1])).deviation is None:
             return Trial(Deviation(str(error)), (), "GEOM", f"with the query {q.memory} and the key {k.memory} {error}")
         return failed(error)
     for one, p in zip(raw, case, strict=True):

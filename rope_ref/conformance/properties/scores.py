@@ -59,7 +59,7 @@ def compared(found: Array, expected: Array, bound: Array) -> Deviation | None:
     return differs(found, expected, bound)
 
 
-def score(subject: Subject, way: str, case: Case) -> Trial:
+def score(subject: Subject, adapter: str, case: Case) -> Trial:
     q, k = case
     rope = subject.rope_for(k)
     arrays = [subject.laid(p.x(rope.head_dim, rope.axes), p.dtype, p.memory) for p in case]

@@ -15,7 +15,7 @@ from rope_ref.conformance.properties.contract import histories
 from rope_ref.conformance.properties.property import Case, Property, Trial, needs, observed, unless
 
 
-def calls(subject: Subject, way: str, case: Case) -> Trial:
+def calls(subject: Subject, adapter: str, case: Case) -> Trial:
     """Every call of one object is answered as by a fresh one."""
     try:
         instance = subject.call(subject.implementation.make)
@@ -59,7 +59,7 @@ def _like(subject: Subject, answer: Answer, case: Case, index: int) -> str:
     return "a fresh object answers rightly"
 
 
-def steps(subject: Subject, way: str, case: Case) -> Trial:
+def steps(subject: Subject, adapter: str, case: Case) -> Trial:
     """The tokens of one sequence, chunk by chunk, layer by layer."""
     one, seen, first = subject.implementation, [], None
     try:
@@ -107,7 +107,7 @@ def chunks(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     )
 
 
-def padded(subject: Subject, way: str, case: Case) -> Trial:
+def padded(subject: Subject, adapter: str, case: Case) -> Trial:
     """The tokens of rows that begin with padding, chunk by chunk: each counts from the end of its own padding."""
     rope, padding = subject.rope_for(case[0]), case[0].before
     try:

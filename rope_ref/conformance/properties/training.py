@@ -18,7 +18,7 @@ from rope_ref.conformance.properties.property import Case, Property, Trial, apar
 BACK = Mutation("", "", {"tables": lambda t, c: (t[0], -t[1])})
 
 
-def gradient(subject: Subject, way: str, case: Case) -> Trial:
+def gradient(subject: Subject, adapter: str, case: Case) -> Trial:
     """d(sum upstream y)/dx = m R^T upstream, for an upstream that is not constant; twice on one object."""
     probe, one = case[0], subject.implementation
     rope = subject.rope_for(probe)
@@ -85,7 +85,7 @@ def calling(subject: Subject) -> Callable[[Any, Any, Any], Any]:
 
 
 def through(make: Callable[[Subject, Probe], Any]) -> Callable[[Subject, str, Case], Trial]:
-    def trial(subject: Subject, way: str, case: Case) -> Trial:
+    def trial(subject: Subject, adapter: str, case: Case) -> Trial:
         probe, call = case[0], calling(subject)
         try:
             module = subject.call(make, subject, probe)
@@ -147,7 +147,7 @@ def has_half_module(subject: Subject, facts: Facts) -> str:
     return "" if {"bfloat16", "float16"} & set(facts.dtypes) else "no half dtypes"
 
 
-def autocast(subject: Subject, way: str, case: Case) -> Trial:
+def autocast(subject: Subject, adapter: str, case: Case) -> Trial:
     """The same answer under autocast."""
     torch, probe = importlib.import_module("torch"), case[0]
     inner = subject.implementation.apply

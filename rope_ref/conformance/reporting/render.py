@@ -43,7 +43,7 @@ def render(report: Report, rope: Ropes, console: Console) -> None:
         console.print()
         for remark in report.remarks:
             named = f"{remark.bug}, " if remark.bug else ""
-            console.print(Text(f"remark: {named}{remark.way}, {remark.property}: {remark.explanation}"))
+            console.print(Text(f"remark: {named}{remark.adapter}, {remark.property}: {remark.explanation}"))
     show_properties(report, console)
 
 
@@ -57,7 +57,8 @@ def show_finding(finding: Finding, console: Console) -> None:
     facts.add_row("property", escape(finding.property + (f": {reason}" if reason else "")))
     if "unless" in finding.details:
         facts.add_row("", escape(finding.details["unless"]))
-    facts.add_row("seen in", escape(finding.way + (f": {told}" if told and told not in finding.explanation else "")))
+    where = f"{finding.adapter}: {told}" if told and told not in finding.explanation else finding.adapter
+    facts.add_row("seen in", escape(where))
     console.print(Padding.indent(facts, 4))
 
 
@@ -102,12 +103,12 @@ def split(line: str) -> tuple[str, str]:
 def show_properties(report: Report, console: Console) -> None:
     """A table of what was tried through each adapter, as wide as there is room for; then what was skipped, and why."""
     tried = [o for o in report.outcomes if report.verdict(o) != "skipped"]
-    for way, outcomes in groupby(tried, key=lambda o: o.way if o.way != o.property else "as a whole"):
+    for adapter, outcomes in groupby(tried, key=lambda o: o.adapter if o.adapter != o.property else "as a whole"):
         table = Table.grid(padding=(0, 2, 0, 0))
         each, across = list(outcomes), max(1, console.width // CELL)
         for start in range(0, len(each), across):
             table.add_row(*(text for o in each[start : start + across] for text in cells(report, o)))
-        console.print(Text(f"\n{way}", "bold"))
+        console.print(Text(f"\n{adapter}", "bold"))
         console.print(Padding.indent(table, 2))
     if report.findings:
         console.print(Text("\nWhat passes after a bug was named is right but for that bug.", "dim"))

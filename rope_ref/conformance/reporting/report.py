@@ -17,7 +17,7 @@ class Finding:
 
     bug             class id: LAYOUT, POSDT, YMAG, ...; UNKNOWN where nothing explains it
     property        the property that failed
-    way             the adapter that showed it: "apply", "decode", "paths.compiled", ...
+    adapter         the adapter that showed it: "apply", "decode", "paths.compiled", ...
     explanation     what the implementation does instead, in a sentence
     counterexample  a Python statement that shows it, fit to be pasted into a test
     severity        "bug"; "known" where it was declared; "remark" where it is no bug
@@ -26,7 +26,7 @@ class Finding:
 
     bug: str
     property: str
-    way: str
+    adapter: str
     explanation: str
     counterexample: str = ""
     severity: str = "bug"
@@ -45,7 +45,7 @@ class Outcome:
     """How one property fared: "passed", "failed", "known", "skipped"."""
 
     property: str
-    way: str
+    adapter: str
     reason: str
     verdict: str
     note: str = ""
@@ -53,7 +53,7 @@ class Outcome:
 
     def __str__(self) -> str:
         """The property, after the adapter where it has several."""
-        return self.property if self.way == self.property else f"{self.way}: {self.property}"
+        return self.property if self.adapter == self.property else f"{self.adapter}: {self.property}"
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Report:
 
     def behind(self, outcome: Outcome) -> tuple[Finding, ...]:
         """The findings behind a failure: its own, or else those that its note names or that its adapter has."""
-        own = tuple(f for f in self.findings if (f.property, f.way) == (outcome.property, outcome.way))
-        if own or any((f.property, f.way) == (outcome.property, outcome.way) for f in self.remarks):
+        own = tuple(f for f in self.findings if (f.property, f.adapter) == (outcome.property, outcome.adapter))
+        if own or any((f.property, f.adapter) == (outcome.property, outcome.adapter) for f in self.remarks):
             return own
         named = set(re.findall("[A-Z0-9]+", outcome.note))
-        return tuple(f for f in self.findings if f.way == outcome.way or f.bug in named)
+        return tuple(f for f in self.findings if f.adapter == outcome.adapter or f.bug in named)
 
     def verdict(self, outcome: Outcome) -> str:
         """That of the outcome; but a failure is "known" where all findings behind it are, and "skipped" where there
@@ -99,13 +99,13 @@ class Report:
         lines = [self.summary()]
         for f in self.findings:
             known = "known: " if f.severity == "known" else ""
-            lines += ["", f"{known}{f.bug} ({f.way}, {f.property}): {f.explanation}"]
+            lines += ["", f"{known}{f.bug} ({f.adapter}, {f.property}): {f.explanation}"]
             lines += [f"    {f.details[name]}" for name in ("reason", "unless") if name in f.details]
             lines += [textwrap.indent(f.counterexample, "    ")] if f.counterexample else []
         if self.computes:
             lines += ["", "It computes:", *(f"    {line}" for line in self.computes)]
         if self.remarks:
-            lines += ["", "Remarks:", *(f"    {f.way}: {f}" for f in self.remarks)]
+            lines += ["", "Remarks:", *(f"    {f.adapter}: {f}" for f in self.remarks)]
         return "\n".join(lines)
 
     def summary(self) -> str:
@@ -131,9 +131,9 @@ class Report:
         format      1, of this dict; it grows when a key changes its meaning or goes
         versions    of rope-ref, numpy, hypothesis, and the framework whose arrays were given
         conforms    whether nothing is wrong that was not declared
-        findings    [{bug, severity, property, way, explanation, counterexample, error, bound, details}]
+        findings    [{bug, severity, property, adapter, explanation, counterexample, error, bound, details}]
         remarks     the same; what is worth knowing and no bug
-        properties  [{property, way, reason, verdict, note}], verdict "passed", "failed", "known" or "skipped"
+        properties  [{property, adapter, reason, verdict, note}], verdict "passed", "failed", "known" or "skipped"
         inferred    what was found out about an implementation that does not declare it
         computes    what it computes, in sentences, where that was read off
 
@@ -150,7 +150,10 @@ class Report:
             "findings": [vars(f) for f in self.findings],
             "remarks": [vars(f) for f in self.remarks],
             "properties": [
-                {"property": o.property, "way": o.way, "reason": o.reason, "verdict": self.verdict(o), "note": o.note}
+                {
+                    "property": o.property, "adapter": o.adapter, "reason": o.reason,
+                    "verdict": self.verdict(o), "note": o.note,
+                }
                 for o in self.outcomes
             ],
             "inferred": self.inferred,
@@ -159,14 +162,14 @@ class Report:
         return {key: plain(value) for key, value in made.items()}
 
     def as_junit(self) -> str:
-        """The report as JUnit's XML: a testcase a property, of class rope_ref.WAY; what is known is skipped."""
+        """The report as JUnit's XML: a testcase a property, of class rope_ref.ADAPTER; what is known is skipped."""
         suite = ET.Element("testsuite", name="rope_ref.conformance", errors="0")
         counts = {"failed": 0, "known": 0, "skipped": 0, "passed": 0}
         for outcome in self.outcomes:
             verdict = self.verdict(outcome)
             counts[verdict] += 1
             case = ET.SubElement(
-                suite, "testcase", classname=f"rope_ref.{outcome.way}", name=outcome.property,
+                suite, "testcase", classname=f"rope_ref.{outcome.adapter}", name=outcome.property,
                 time=f"{outcome.seconds:.3f}",
             )  # fmt: skip
             if verdict != "passed":
@@ -187,7 +190,7 @@ class Report:
         verdict, behind = self.verdict(outcome), self.behind(outcome)
         if verdict == "skipped":
             return outcome.note or "refused", ""
-        own = [f for f in behind if f.property == outcome.property and f.way == outcome.way]
+        own = [f for f in behind if f.property == outcome.property and f.adapter == outcome.adapter]
         names = ", ".join(dict.fromkeys(f.bug for f in behind))
         said = names if own else outcome.note or f"may follow from {names}"
         message = f"known: {said}" if verdict == "known" else said

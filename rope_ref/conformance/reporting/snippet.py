@@ -14,16 +14,17 @@ from rope_ref.conformance.adapters.subject import Subject
 """
 
 
-def snippet(subject: Subject, way: str, case: tuple[Probe, ...]) -> str:
+def snippet(subject: Subject, adapter: str, case: tuple[Probe, ...]) -> str:
     """Statements that ask the same question; `implementation` stands for what was checked."""
     if not case:
         return ""
     lines = [f"{IMPORTS}subject = Subject(implementation, {ropes(subject)}, kind={subject.kind!r})"]
-    if way in subject.ways():
+    if adapter in subject.adapters():
         for probe in case:
-            lines += [f"probe = {told(probe)}", f"assert subject.deviates(subject.ask({way!r}, probe), probe) is None"]
+            lines.append(f"probe = {told(probe)}")
+            lines.append(f"assert subject.deviates(subject.ask({adapter!r}, probe), probe) is None")
     else:
-        lines += [f"# {way}, called in this order:"] + [f"{told(probe)}" for probe in case]
+        lines += [f"# {adapter}, called in this order:"] + [f"{told(probe)}" for probe in case]
     return "\n".join(lines)
 
 

@@ -141,8 +141,8 @@ def gathered_from_a_table():
         a, b = x.float().chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).type_as(x)
 
-    way = Implementation(apply=apply, max_position=length, negative=False, fractional=False, **TORCH)
-    return way, rr.variants.default(128)
+    adapter = Implementation(apply=apply, max_position=length, negative=False, fractional=False, **TORCH)
+    return adapter, rr.variants.default(128)
 
 
 @right
@@ -150,8 +150,8 @@ def float64_everywhere():
     """x, tables and result of float64."""
     inv_freq = inverse_frequencies(64)
     declared = NUMPY | {"dtypes": ("float64", "float32")}
-    way = Implementation(apply=lambda x, positions: rope(x, positions, inv_freq), **declared)
-    return way, rr.variants.default(64)
+    adapter = Implementation(apply=lambda x, positions: rope(x, positions, inv_freq), **declared)
+    return adapter, rr.variants.default(64)
 
 
 @right
@@ -183,11 +183,11 @@ def compiled_eagerly():
     """torch.compile with the backend that compiles nothing."""
     inv_freq = plain.inverse_frequencies(64)
     compiled = torch.compile(lambda x, positions: plain.rope(x, positions, inv_freq), backend="eager", dynamic=True)
-    way = Implementation(
+    adapter = Implementation(
         apply=lambda x, positions: plain.rope(x, positions, inv_freq), paths={"compiled": compiled},
         time_limit=60.0, **TORCH,
     )  # fmt: skip
-    return way, rr.variants.default(64)
+    return adapter, rr.variants.default(64)
 
 
 class Tagged(torch.Tensor):
@@ -226,13 +226,13 @@ def int32_positions_alone():
             raise TypeError(f"positions are {positions.dtype}; expected int32")
         return rope(x, positions, inv_freq)
 
-    way = Implementation(apply=apply, position_dtypes=("int32",), fractional=False, **NUMPY)
-    return way, rr.variants.default(64)
+    adapter = Implementation(apply=apply, position_dtypes=("int32",), fractional=False, **NUMPY)
+    return adapter, rr.variants.default(64)
 
 
 @right
 def requires_grad_of_a_parameter():
     """Frequencies are a parameter, so that every result hangs on a graph."""
     freqs = torch.nn.Parameter(plain.inverse_frequencies(64))
-    way = Implementation(apply=lambda x, positions: plain.rope(x, positions, freqs), **TORCH)
-    return way, rr.variants.default(64)
+    adapter = Implementation(apply=lambda x, positions: plain.rope(x, positions, freqs), **TORCH)
+    return adapter, rr.variants.default(64)

@@ -128,8 +128,8 @@ def default_base_after_loading(broken):
         def forward(self, x, positions):
             return plain.rope(x, positions, self.inv_freq.float())
 
-    way = Implementation(module=lambda: RotaryEmbedding(64, 500000.0), call=call, **LOADED)
-    return way, rr.variants.default(64, theta=500000.0)
+    adapter = Implementation(module=lambda: RotaryEmbedding(64, 500000.0), call=call, **LOADED)
+    return adapter, rr.variants.default(64, theta=500000.0)
 
 
 @wrong("SHARD")
@@ -144,10 +144,10 @@ def late_chunk_off_by_one(broken):
         at = torch.cat((chunks[rank], chunks[late - 1 if broken else late]), dim=-1)
         return plain.rope(local, at, inv_freq)
 
-    way = Implementation(
+    adapter = Implementation(
         apply=lambda x, positions: plain.rope(x, positions, inv_freq), shard=shard, order="zigzag", **TORCH
     )
-    return way, rr.variants.default(64)
+    return adapter, rr.variants.default(64)
 
 
 @wrong("SHARD")
@@ -161,5 +161,5 @@ def every_rank_from_zero(broken):
         at = positions[..., :length] if broken else positions[..., rank * length : (rank + 1) * length]
         return plain.rope(local, at, inv_freq)
 
-    way = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), shard=shard, **TORCH)
-    return way, rr.variants.default(64)
+    adapter = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), shard=shard, **TORCH)
+    return adapter, rr.variants.default(64)

@@ -20,8 +20,8 @@ def bounds_made_whole(broken):
     low, high = (find_correction_dim(beta, dim, theta, original) for beta in (32.0, 1.0))
     low, high = (math.floor(low), math.ceil(high)) if broken else (low, high)
     inv_freq = blend(dim, theta, factor, max(low, 0), min(high, dim - 1))
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
-    return way, rr.variants.yarn(dim, factor, original, theta=theta, truncate=False)
+    adapter = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
+    return adapter, rr.variants.yarn(dim, factor, original, theta=theta, truncate=False)
 
 
 @wrong("YBAND")
@@ -29,8 +29,8 @@ def bands_of_the_extended_length(broken):
     """The ramp is found with max_position_embeddings, the extended length, for the original one."""
     dim, factor, original = 128, 4.0, 32768
     inv_freq = yarn_frequencies(dim, 1000000.0, factor, original * factor if broken else original)
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
-    return way, rr.variants.yarn(dim, factor, original, theta=1000000.0)
+    adapter = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
+    return adapter, rr.variants.yarn(dim, factor, original, theta=1000000.0)
 
 
 @wrong("YBAND")
@@ -43,8 +43,8 @@ def ramp_upside_down(broken):
     ramp = 1 - ramp if broken else ramp
     w = inverse_frequencies(dim)
     inv_freq = w / factor * ramp + w * (1 - ramp)
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
-    return way, rr.variants.yarn(dim, factor, original)
+    adapter = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
+    return adapter, rr.variants.yarn(dim, factor, original)
 
 
 @wrong("YMAG")
@@ -66,8 +66,8 @@ def common_logarithm(broken):
     dim, factor, original = 64, 16.0, 4096
     inv_freq = yarn_frequencies(dim, 10000.0, factor, original)
     m = 0.1 * (math.log10(factor) if broken else math.log(factor)) + 1.0
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, m), **TORCH)
-    return way, rr.variants.yarn(dim, factor, original)
+    adapter = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, m), **TORCH)
+    return adapter, rr.variants.yarn(dim, factor, original)
 
 
 def llama3_frequencies(dim, old_context_len, flipped=False, factor=8.0, low=1.0, high=4.0):
@@ -84,16 +84,16 @@ def llama3_frequencies(dim, old_context_len, flipped=False, factor=8.0, low=1.0,
 def context_of_the_config(broken):
     """old_context_len is taken from max_position_embeddings, 131,072, for 8,192."""
     inv_freq = llama3_frequencies(128, 131072 if broken else 8192)
-    way = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
-    return way, rr.variants.llama3(128, factor=8.0)
+    adapter = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
+    return adapter, rr.variants.llama3(128, factor=8.0)
 
 
 @wrong("LLAMA3")
 def middle_band_flipped(broken):
     """Between the bands, smooth and 1 - smooth are exchanged."""
     inv_freq = llama3_frequencies(64, 8192, flipped=broken)
-    way = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
-    return way, rr.variants.llama3(64, factor=8.0)
+    adapter = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
+    return adapter, rr.variants.llama3(64, factor=8.0)
 
 
 @wrong("LONG")
@@ -125,8 +125,8 @@ def dynamic(stretch_of, dim, trained, factor):
         base = 10000.0 * stretch ** (dim / (dim - 2))
         return plain.rope(x, positions, inverse_frequencies(dim, base))
 
-    way = Implementation(apply=apply, negative=False, **TORCH)
-    return way, lambda length: rr.variants.dynamic_ntk(dim, factor, max_position_embeddings=trained, length=length)
+    adapter = Implementation(apply=apply, negative=False, **TORCH)
+    return adapter, lambda length: rr.variants.dynamic_ntk(dim, factor, max_position_embeddings=trained, length=length)
 
 
 @wrong("DYN")

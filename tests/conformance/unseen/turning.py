@@ -154,8 +154,8 @@ def base_of_bfloat16(broken):
     """The base lies in a checkpoint of bfloat16: 500,000 becomes 499,712."""
     base = torch.tensor(500000.0).bfloat16().item() if broken else 500000.0
     inv_freq = plain.inverse_frequencies(128, base)
-    way = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
-    return way, rr.variants.default(128, theta=500000.0)
+    adapter = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
+    return adapter, rr.variants.default(128, theta=500000.0)
 
 
 @wrong("THETA")
@@ -163,8 +163,8 @@ def alpha_times_base(broken):
     """NTK-aware scaling multiplies the base by alpha itself, not by alpha^(d / (d - 2))."""
     alpha, dim = 8.0, 128
     inv_freq = plain.inverse_frequencies(dim, 10000.0 * (alpha if broken else alpha ** (dim / (dim - 2))))
-    way = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
-    return way, rr.variants.ntk(dim, alpha)
+    adapter = Implementation(apply=lambda x, positions: plain.rope(x, positions, inv_freq), **TORCH)
+    return adapter, rr.variants.ntk(dim, alpha)
 
 
 @wrong("THETA")

@@ -50,8 +50,8 @@ def unreduced_sine(broken):
         cos, sin = sine(angle + np.pi / 2), sine(angle)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
-    way = Implementation(apply=apply, arrays="numpy", dtypes=("float32",), rows=True)
-    return way, rr.variants.default(64, theta=500000.0)
+    one = Implementation(apply=apply, arrays="numpy", dtypes=("float32",), rows=True)
+    return one, rr.variants.default(64, theta=500000.0)
 
 
 @case("huggingface/diffusers#13922", bug="ANGDT")
@@ -95,5 +95,5 @@ def fast_sine_of_one_branch(broken):
         cos, sin = fast_sincos(torch.cat((angle, angle), dim=-1))
         return apply_rotary(x, mscale[rope_type] * cos, mscale[rope_type] * sin)
 
-    way = Implementation(apply=lambda x, positions: rope_kernel(x, positions, "yarn"), **TORCH)
-    return way, rr.variants.yarn(head_dim, factor, original, theta=theta)
+    one = Implementation(apply=lambda x, positions: rope_kernel(x, positions, "yarn"), **TORCH)
+    return one, rr.variants.yarn(head_dim, factor, original, theta=theta)

@@ -26,8 +26,8 @@ def row_of_a_kernel(broken):
         rows[:, half:rotary_dim] = x2 * np.cos(angle) + x1 * np.sin(angle)
         return rows.reshape(x.shape)
 
-    way = Implementation(decode=apply_rotary_pos_emb, arrays="numpy", dtypes=("float32",))
-    return way, rr.variants.partial(head_dim, 0.25)
+    one = Implementation(decode=apply_rotary_pos_emb, arrays="numpy", dtypes=("float32",))
+    return one, rr.variants.partial(head_dim, 0.25)
 
 
 @case("pytorch/pytorch#162865", bug="AXIS")
@@ -49,8 +49,8 @@ def rank_three(broken):
         y = y if broken else y.transpose(1, 2)
         return y.reshape(batch, seq, hidden).type_as(x)
 
-    way = Implementation(apply=rotary_embedding, layout="bs(hd)", heads=heads, **TORCH)
-    return way, rr.variants.default(head_dim)
+    one = Implementation(apply=rotary_embedding, layout="bs(hd)", heads=heads, **TORCH)
+    return one, rr.variants.default(head_dim)
 
 
 @case("deepspeedai/DeepSpeed#8052", bug="AXIS")
@@ -76,5 +76,5 @@ def length_of_the_heads(broken):
         rows = x.reshape(-1, head_dim).float()
         return (rows * cos + rotate_half(rows) * sin).type_as(x).view(x.shape)
 
-    way = Implementation(apply=eager, paths={"fused": fused}, layout="bshd", **TORCH)
-    return way, rr.variants.default(head_dim)
+    one = Implementation(apply=eager, paths={"fused": fused}, layout="bshd", **TORCH)
+    return one, rr.variants.default(head_dim)

@@ -96,8 +96,8 @@ def scale_stores_angles(broken):
             return apply_rotary(t, cos * scale, sin * scale, rotate_every_two)
 
     declared = TORCH | {"rows": False}
-    way = Implementation(make=RotaryEmbedding, **declared)
-    return way, rr.variants.xpos(dim, scale_base=scale_base, pairing="interleaved")
+    one = Implementation(make=RotaryEmbedding, **declared)
+    return one, rr.variants.xpos(dim, scale_base=scale_base, pairing="interleaved")
 
 
 @case("lucidrains/rotary-embedding-torch@e2224b5", bug="CACHE")
@@ -148,7 +148,7 @@ def left_on_its_device(broken):
         rotary_emb(x.to("meta"), positions.to("meta"))
         return rotary_emb(x, positions)
 
-    way = Implementation(
+    one = Implementation(
         apply=RotaryEmbedding(), paths={"moved": moved}, negative=False, max_position=max_position, **TORCH
     )
-    return way, rr.variants.default(64)
+    return one, rr.variants.default(64)

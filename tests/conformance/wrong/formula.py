@@ -33,8 +33,8 @@ def global_pointer(broken):
         qw, kw = apply(q, q_positions), apply(k, k_positions)
         return torch.einsum("bmhd,bnhd->bhmn", qw.float(), kw.float()) / inner_dim**0.5
 
-    way = Implementation(apply=apply, scores=scores, layout="bshd", **TORCH)
-    return way, rr.variants.default(inner_dim, pairing="interleaved")
+    one = Implementation(apply=apply, scores=scores, layout="bshd", **TORCH)
+    return one, rr.variants.default(inner_dim, pairing="interleaved")
 
 
 @case("NVIDIA/ngpt#10", bug="FORMULA")
@@ -65,8 +65,8 @@ def missing_term(broken):
 
     # the exponential of a logarithm is a few float32 roundings away from the power
     declared = TORCH | {"angle": "float32"}
-    way = Implementation(apply_qk=apply_rotary_position_embeddings, **declared)
-    return way, rr.variants.default(dim, pairing="interleaved")
+    one = Implementation(apply_qk=apply_rotary_position_embeddings, **declared)
+    return one, rr.variants.default(dim, pairing="interleaved")
 
 
 @case("facebookresearch/vjepa2#15", bug="FORMULA")

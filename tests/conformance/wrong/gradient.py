@@ -99,8 +99,8 @@ def graph_kept(broken):
             return apply_rotary(x, *adjacent(self.angles(positions)), rotate_every_two)
 
     module = RotaryEmbedding(64)
-    way = Implementation(apply=module, grad=gradient(module), negative=False, **TORCH)
-    return way, rr.variants.default(64, pairing="interleaved")
+    one = Implementation(apply=module, grad=gradient(module), negative=False, **TORCH)
+    return one, rr.variants.default(64, pairing="interleaved")
 
 
 @case("huggingface/candle#3568", bug="GRAD")

@@ -78,7 +78,7 @@ def tables_after_the_cast(broken):
                 cos, sin = cos[:, None], sin[:, None]
             return apply_rotary(x, cos, sin)
 
-    way = Implementation(
+    one = Implementation(
         module=lambda: LlamaRotaryEmbedding(64), call=call, negative=False, max_position=32768, **HALVES
     )
-    return way, rr.variants.default(64)
+    return one, rr.variants.default(64)

@@ -59,8 +59,8 @@ def factor_for_all(broken):
         inv_freq = theta ** -(np.arange(0, 64, 2) / 64)
         return inv_freq if is_sliding(layer) and not broken else inv_freq / divisors
 
-    way = Implementation(apply=array_rope(frequencies), layers=LAYERS, arrays="numpy", dtypes=("float32",), rows=True)
-    return way, gemma3(64)
+    one = Implementation(apply=array_rope(frequencies), layers=LAYERS, arrays="numpy", dtypes=("float32",), rows=True)
+    return one, gemma3(64)
 
 
 @case("lablup/mlxcel#1386", bug="LAYER")
@@ -73,8 +73,8 @@ def factor_parsed_only(broken):
         base = config["rope_local_base_freq"] if is_sliding(layer) else config["rope_theta"]
         return scale * base ** -(np.arange(0, 32, 2) / 32)
 
-    way = Implementation(apply=array_rope(frequencies), layers=LAYERS, arrays="numpy", dtypes=("float32",), rows=True)
-    return way, gemma3(32)
+    one = Implementation(apply=array_rope(frequencies), layers=LAYERS, arrays="numpy", dtypes=("float32",), rows=True)
+    return one, gemma3(32)
 
 
 @case("pytorch/executorch#22043", bug="LAYER")

@@ -99,8 +99,8 @@ def static_base(broken):
     def apply(x, positions):
         return rope(x, positions, inv_freq_of(max_len if broken else reach(positions)))
 
-    way = Implementation(apply=apply, max_position=max_len, negative=False, **TORCH)
-    return way, dynamic_ntk(head_dim, max_position, factor)
+    one = Implementation(apply=apply, max_position=max_len, negative=False, **TORCH)
+    return one, dynamic_ntk(head_dim, max_position, factor)
 
 
 def dynamic_ntk(head_dim, trained, factor):

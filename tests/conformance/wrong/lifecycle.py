@@ -57,11 +57,11 @@ def table_made_in_forward(broken):
         return apply
 
     compiled = torch.compile(made(), fullgraph=True, dynamic=True, backend="eager")
-    way = Implementation(
+    one = Implementation(
         apply=rotated(made()), paths={"compiled": rotated(compiled)}, fractional=False,
         max_position=4096, negative=False, time_limit=60.0, **TORCH,
     )  # fmt: skip
-    return way, rr.variants.default(64)
+    return one, rr.variants.default(64)
 
 
 @case("OpenMOSS/MOSS-TTS-Nano#28", bug="LIFE")
@@ -103,10 +103,10 @@ def tables_lost(broken):
                 self.precompute()
             return apply_rotary(x, rows(self.freqs_cos, positions), rows(self.freqs_sin, positions))
 
-    way = Implementation(
+    one = Implementation(
         module=lambda: RotaryEmbedding(64, 8192), call=call, max_position=8192, negative=False, **LOADED
     )
-    return way, rr.variants.default(64)
+    return one, rr.variants.default(64)
 
 
 @case("sgl-project/SpecForge#703", bug="LIFE")
@@ -133,7 +133,7 @@ def all_buffers_lost(broken):
         def forward(self, x, positions):
             return apply_rotary(x, rows(self.cos_cached, positions), rows(self.sin_cached, positions))
 
-    way = Implementation(
+    one = Implementation(
         module=lambda: LlamaRotaryEmbedding(128, 4096, 500000.0), call=call, max_position=4096, negative=False, **LOADED
     )
-    return way, rr.variants.default(128, theta=500000.0)
+    return one, rr.variants.default(128, theta=500000.0)

@@ -36,8 +36,8 @@ def wavelengths_blended(broken):
         freqs = torch.where(wavelen > ORIGINAL / LOW, freqs * FACTOR, freqs)
         freqs = torch.where(medium, freqs * ((1 - smooth) * FACTOR + smooth), freqs)
         inv_freq = 1 / freqs
-    way = Implementation(apply=lambda x, positions: rope(x, positions, inv_freq), **TORCH)
-    return way, rr.variants.llama3(128, FACTOR)
+    one = Implementation(apply=lambda x, positions: rope(x, positions, inv_freq), **TORCH)
+    return one, rr.variants.llama3(128, FACTOR)
 
 
 @case("Xilinx/mlir-air#1948", bug="LLAMA3")
@@ -60,8 +60,8 @@ def prefill_unscaled(broken):
 def scaling_absent(broken):
     """Plain frequencies, whatever rope_scaling says."""
     inv_freq = inverse_frequencies(64, THETA) if broken else llama3_frequencies(64, 32.0)
-    way = Implementation(apply=lambda x, positions: rope(x, positions, inv_freq), **TORCH)
-    return way, rr.variants.llama3(64, 32.0)
+    one = Implementation(apply=lambda x, positions: rope(x, positions, inv_freq), **TORCH)
+    return one, rr.variants.llama3(64, 32.0)
 
 
 @case("unslothai/unsloth#6197", bug="LLAMA3")
@@ -69,9 +69,9 @@ def fast_path_unscaled(broken):
     """The fast path makes its own rotary embedding from theta, without the scaling of the config."""
     slow = llama3_frequencies(128)
     fast = inverse_frequencies(128, THETA) if broken else llama3_frequencies(128)
-    way = Implementation(
+    one = Implementation(
         apply=lambda x, positions: rope(x, positions, slow),
         paths={"fast_inference": lambda x, positions: rope(x, positions, fast)},
         **TORCH,
     )
-    return way, rr.variants.llama3(128, FACTOR)
+    return one, rr.variants.llama3(128, FACTOR)

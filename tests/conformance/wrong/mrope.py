@@ -64,8 +64,8 @@ def height_zeroed(broken):
             ids[:, 1 if broken else 0] = 0
         return ids
 
-    way = Implementation(position_ids=lambda parts: ids_of(parts, vision), arrays="torch")
-    return way, rr.variants.mrope(64, SECTION)  # where axes take turns, frames are images of their own
+    one = Implementation(position_ids=lambda parts: ids_of(parts, vision), arrays="torch")
+    return one, rr.variants.mrope(64, SECTION)  # where axes take turns, frames are images of their own
 
 
 @case("alibaba/MNN#4133", bug="MROPE")
@@ -87,8 +87,8 @@ def seconds_truncated(broken):
     def vision(part, t, h, w):
         return cells(time_index(part, t, truncated=broken), torch.arange(h), torch.arange(w))
 
-    way = Implementation(position_ids=lambda parts: ids_of(parts, vision), arrays="torch")
-    return way, rr.variants.mrope(64, SECTION)
+    one = Implementation(position_ids=lambda parts: ids_of(parts, vision), arrays="torch")
+    return one, rr.variants.mrope(64, SECTION)
 
 
 @case("vllm-project/vllm#40680", bug="MROPE")
@@ -105,5 +105,5 @@ def scatter_shifted(broken):
     def compiled(x, positions):
         return rotary(x, positions, shift=1 if broken else 0)
 
-    way = Implementation(apply=eager, paths={"compiled": compiled}, **TORCH)
-    return way, rr.variants.mrope_interleaved(64, SECTION, theta=5000000.0)
+    one = Implementation(apply=eager, paths={"compiled": compiled}, **TORCH)
+    return one, rr.variants.mrope_interleaved(64, SECTION, theta=5000000.0)

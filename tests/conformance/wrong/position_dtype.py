@@ -22,8 +22,8 @@ def reinterpreted_ids(broken):
             pos_ids = pos_ids.to(torch.int32)
         return rope(x, pos_ids, inv_freq)
 
-    way = Implementation(apply=apply_rope_pos_ids, position_dtypes=("int32", "int64"), fractional=False, **TORCH)
-    return way, rr.variants.default(128)
+    one = Implementation(apply=apply_rope_pos_ids, position_dtypes=("int32", "int64"), fractional=False, **TORCH)
+    return one, rr.variants.default(128)
 
 
 @case("huggingface/candle#3520", bug="POSDT")
@@ -54,5 +54,5 @@ def float_offsets(broken):
         y = np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], axis=-1)
         return y.astype(x.dtype)
 
-    way = Implementation(apply=fast_rope, arrays="numpy", dtypes=("float32",), rows=True, fractional=True)
-    return way, rr.variants.default(128, theta=1000000.0)
+    one = Implementation(apply=fast_rope, arrays="numpy", dtypes=("float32",), rows=True, fractional=True)
+    return one, rr.variants.default(128, theta=1000000.0)

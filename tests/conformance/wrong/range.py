@@ -39,8 +39,8 @@ def length_against_table(broken):
         x1, x2 = x.float().chunk(2, dim=-1)
         return torch.cat((x1 * cos - x2 * sin, x1 * sin + x2 * cos), dim=-1).type_as(x)
 
-    way = Implementation(decode=decode, negative=False, max_position=sequence_len, **TORCH)
-    return way, rr.variants.default(head_dim)
+    one = Implementation(decode=decode, negative=False, max_position=sequence_len, **TORCH)
+    return one, rr.variants.default(head_dim)
 
 
 @case("microsoft/onnxruntime#27597", bug="RANGE")
@@ -67,5 +67,5 @@ def foreign_memory(broken):
         return np.concatenate((x1 * cos - x2 * sin, x1 * sin + x2 * cos), axis=-1)
 
     declared = {"negative": False, "max_position": max_sequence_length, "rows": True}
-    way = Implementation(apply=run_rotary_embedding, arrays="numpy", dtypes=("float32",), **declared)
-    return way, rr.variants.default(head_size)
+    one = Implementation(apply=run_rotary_embedding, arrays="numpy", dtypes=("float32",), **declared)
+    return one, rr.variants.default(head_size)

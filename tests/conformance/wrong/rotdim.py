@@ -39,8 +39,8 @@ def block_for_proportional(broken):
     def apply(x, positions):
         return rope(x, positions, frequencies())
 
-    way = Implementation(apply=apply, frequencies=frequencies, **TORCH)
-    return way, rr.variants.proportional(head_dim, 0.25, theta=1000000.0)
+    one = Implementation(apply=apply, frequencies=frequencies, **TORCH)
+    return one, rr.variants.proportional(head_dim, 0.25, theta=1000000.0)
 
 
 @case("huggingface/transformers#48672", bug="ROTDIM")
@@ -89,8 +89,8 @@ def never_none(broken):
             y[..., i + rotary_dim // 2] = x1 * np.sin(angle) + x2 * np.cos(angle)
         return y
 
-    way = Implementation(apply=apply, arrays="numpy", dtypes=("float32",), rows=False)
-    return way, rr.variants.partial(head_dim, rotary_pct)
+    one = Implementation(apply=apply, arrays="numpy", dtypes=("float32",), rows=False)
+    return one, rr.variants.partial(head_dim, rotary_pct)
 
 
 @case("pie-project/pie#603", bug="ROTDIM")
@@ -132,5 +132,5 @@ def unmasked_block(broken):
         turned = torch.stack((x1 * cos - x2 * sin, x2 * cos + x1 * sin), dim=-1)
         x[..., : 2 * lanes] = turned.flatten(-2).type_as(x)
 
-    way = Implementation(in_place=rotate_, **TORCH)
-    return way, rr.variants.partial(head_dim, 0.75, pairing="interleaved")
+    one = Implementation(in_place=rotate_, **TORCH)
+    return one, rr.variants.partial(head_dim, 0.75, pairing="interleaved")

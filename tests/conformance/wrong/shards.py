@@ -43,8 +43,8 @@ def multimodal_not_sliced(broken):
     def apply(x, positions):
         return mrope(x, positions, inv_freq)
 
-    way = Implementation(apply=apply, shard=shard, order="zigzag", **TORCH)
-    return way, rr.variants.mrope(64, SECTION, theta=1000000.0)
+    one = Implementation(apply=apply, shard=shard, order="zigzag", **TORCH)
+    return one, rr.variants.mrope(64, SECTION, theta=1000000.0)
 
 
 @case("NVIDIA-NeMo/Automodel#1482", bug="SHARD")
@@ -61,8 +61,8 @@ def batch_dimension_sharded(broken):
     def apply(x, positions):
         return mrope(x, positions, inv_freq)
 
-    way = Implementation(apply=apply, shard=shard, order="zigzag", **TORCH)
-    return way, rr.variants.mrope(64, SECTION, theta=1000000.0)
+    one = Implementation(apply=apply, shard=shard, order="zigzag", **TORCH)
+    return one, rr.variants.mrope(64, SECTION, theta=1000000.0)
 
 
 @case("NVIDIA/Megatron-LM#5243", bug="SHARD")

@@ -35,8 +35,8 @@ def promoted_by_tables(broken):
         k_embed = apply_rotary(k.float(), *halves(angles(k_positions, inv_freq)))
         return (q_embed, k_embed) if broken else (q_embed.to(q.dtype), k_embed.to(k.dtype))
 
-    way = Implementation(apply_qk=apply_qk, **TORCH | {"dtypes": ("float32", "float16", "bfloat16")})
-    return way, rr.variants.default(128)
+    one = Implementation(apply_qk=apply_qk, **TORCH | {"dtypes": ("float32", "float16", "bfloat16")})
+    return one, rr.variants.default(128)
 
 
 @case("KellerJordan/modded-nanogpt#39", bug="TABDT")

@@ -21,8 +21,8 @@ def corrected_twice(broken):
     def apply(x, positions):
         return rope(x, positions, frequencies())
 
-    way = Implementation(apply=apply, frequencies=frequencies, **TORCH)
-    return way, rr.variants.default(head_dim, theta=rope_freq_base)
+    one = Implementation(apply=apply, frequencies=frequencies, **TORCH)
+    return one, rr.variants.default(head_dim, theta=rope_freq_base)
 
 
 @case("sgl-project/SpecForge#265", bug="THETA")

@@ -45,8 +45,8 @@ def exponent_not_divided(broken):
     def scores(q, k, q_positions, k_positions):
         return logits(*rotate_queries_and_keys(q, k, q_positions, k_positions))
 
-    way = Implementation(apply_qk=rotate_queries_and_keys, scores=scores, negative=False, max_position=2048, **TORCH)
-    return way, rr.variants.xpos(DIM, scale_base=512.0, center=256.0, pairing="interleaved")
+    one = Implementation(apply_qk=rotate_queries_and_keys, scores=scores, negative=False, max_position=2048, **TORCH)
+    return one, rr.variants.xpos(DIM, scale_base=512.0, center=256.0, pairing="interleaved")
 
 
 @case("lucidrains/rotary-embedding-torch#27", bug="XPOS")
@@ -80,5 +80,5 @@ def scale_not_sliced(broken):
         q_scale = scale if broken else scales(q_positions.float() / 512)
         return rotate(q, q_positions, q_scale), rotate(k, k_positions, scale**-1)
 
-    way = Implementation(apply_qk=apply_qk, negative=False, max_position=2048, **TORCH)
-    return way, rr.variants.xpos(DIM, pairing="interleaved")
+    one = Implementation(apply_qk=apply_qk, negative=False, max_position=2048, **TORCH)
+    return one, rr.variants.xpos(DIM, pairing="interleaved")

@@ -48,8 +48,8 @@ def sixteen_bits(broken):
         return float(min(number, np.iinfo(np.int16).max)) if broken else float(number)
 
     inv_freq = yarn_frequencies(head_dim, theta, factor, as_f32(original))
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
-    return way, rr.variants.yarn(head_dim, factor, original, theta=theta)
+    one = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
+    return one, rr.variants.yarn(head_dim, factor, original, theta=theta)
 
 
 @case("pytorch/torchtitan#3787", bug="YBAND")
@@ -61,8 +61,8 @@ def betas_swapped(broken):
     low = math.floor(find_correction_dim(first, head_dim, theta, original))
     high = math.ceil(find_correction_dim(second, head_dim, theta, original))
     inv_freq = blend(head_dim, theta, factor, max(low, 0), min(high, head_dim - 1))
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
-    return way, rr.variants.yarn(head_dim, factor, original, theta=theta)
+    one = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, yarn_mscale(factor)), **TORCH)
+    return one, rr.variants.yarn(head_dim, factor, original, theta=theta)
 
 
 @case("rasbt/LLMs-from-scratch#940", bug="YBAND")

@@ -24,8 +24,8 @@ def one_pairing_scaled(broken):
         m = 1.0 if broken else mscale
         return apply_rotary(x, *(m * t for t in adjacent(freqs)), rotate_every_two)
 
-    way = Implementation(apply=lambda x, positions: rope_rows(x, positions, neox=False), **TORCH)
-    return way, rr.variants.yarn(head_dim, factor, original, theta=theta, pairing="interleaved")
+    one = Implementation(apply=lambda x, positions: rope_rows(x, positions, neox=False), **TORCH)
+    return one, rr.variants.yarn(head_dim, factor, original, theta=theta, pairing="interleaved")
 
 
 @case("NVIDIA/TensorRT-LLM#16379", bug="YMAG")
@@ -35,8 +35,8 @@ def logarithm_twice(broken):
     inv_freq = yarn_frequencies(head_dim, theta, factor, original)
     attention_factor = yarn_mscale(factor)
     mscale = yarn_mscale(factor, attention_factor) if broken else attention_factor
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, mscale), **TORCH)
-    return way, rr.variants.yarn(head_dim, factor, original, theta=theta)
+    one = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, mscale), **TORCH)
+    return one, rr.variants.yarn(head_dim, factor, original, theta=theta)
 
 
 @case("guoqingbao/xinfer#329", bug="YMAG")
@@ -62,8 +62,8 @@ def explicit_factor_ignored(broken):
     head_dim, factor, original, attention_factor = 128, 4.0, 32768, 1.0
     inv_freq = yarn_frequencies(head_dim, 1000000.0, factor, original)
     mscale = yarn_mscale(factor) if broken else attention_factor
-    way = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, mscale), **TORCH)
-    return way, rr.variants.yarn(head_dim, factor, original, theta=1000000.0, attention_factor=attention_factor)
+    one = Implementation(apply=lambda x, positions: scaled(x, positions, inv_freq, mscale), **TORCH)
+    return one, rr.variants.yarn(head_dim, factor, original, theta=1000000.0, attention_factor=attention_factor)
 
 
 @case("onnxruntime/mobius#548", bug="YMAG")
@@ -82,5 +82,5 @@ def softmax_part_missing(broken):
         q, k = apply(q, q_positions), apply(k, k_positions)
         return torch.softmax(softmax_scale * (q.float() @ k.float().transpose(-1, -2)), dim=-1)
 
-    way = Implementation(apply=apply, scores=scores, logit_scale=right, **TORCH)
-    return way, rr.variants.yarn(head_dim, factor, original, mscale=mscale, mscale_all_dim=mscale_all_dim)
+    one = Implementation(apply=apply, scores=scores, logit_scale=right, **TORCH)
+    return one, rr.variants.yarn(head_dim, factor, original, mscale=mscale, mscale_all_dim=mscale_all_dim)

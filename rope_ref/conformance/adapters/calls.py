@@ -1,4 +1,4 @@
-"""The ways into an implementation: how each is called with a probe, and which probes it can be asked."""
+"""How each adapter is called with a probe, and which probes it can be asked."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from rope_ref.conformance.adapters.implementation import Implementation
     from rope_ref.rope import Rope
 
-Way = Callable[[Probe, Array], tuple[Any, bool]]  # (probe, x) -> what came back, whether x was changed
+Adapter = Callable[[Probe, Array], tuple[Any, bool]]  # (probe, x) -> what came back, whether x was changed
 FROM_ZERO = ("sequence", "session")  # adapters that count tokens themselves
 LONGEST = 4100  # tokens that are asked of them at once
 
 
-class Ways:
+class Adapters:
     """What a subject is asked through; the subject itself knows what should come back."""
 
     if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Ways:
         def rope_for(self, probe: Probe) -> Rope: ...
         def call(self, function: Any, *args: Any) -> Any: ...
 
-    def ways(self) -> dict[str, Way]:
+    def adapters(self) -> dict[str, Adapter]:
         """The adapters that rotate a whole x at given positions."""
         one = self.implementation
         known: dict[str, Any] = {
@@ -49,20 +49,20 @@ class Ways:
             "session": one.session and self._session,
             **{f"paths.{name}": partial(self._apply, function) for name, function in one.paths.items()},
         }
-        return {name: way for name, way in known.items() if way}
+        return {name: adapter for name, adapter in known.items() if adapter}
 
-    def through(self, way: str, probe: Probe, longest: int = 700) -> Probe:
+    def through(self, adapter: str, probe: Probe, longest: int = 700) -> Probe:
         """The probe, or the one nearest to it that an adapter can be asked, in as many tokens where it counts."""
-        if self.implementation.valid_positions is not None and way not in ("decode", *FROM_ZERO):
+        if self.implementation.valid_positions is not None and adapter not in ("decode", *FROM_ZERO):
             probe = self.served(probe)
         least = self.implementation.min_position or 0
         if least and np.min(probe.where, initial=least) < least:
             moved, end = probe.where + least - np.min(probe.where), self.implementation.max_position
             probe = replace(probe, positions=nested(moved if end is None else np.minimum(moved, end - 1)))
-        if way == "decode":
+        if adapter == "decode":
             p = probe.where
             return replace(probe, positions=tuple((p.min() + np.arange(p.shape[-1])).tolist()))
-        if way in FROM_ZERO:
+        if adapter in FROM_ZERO:
             most = max(longest // self.implementation.layers, 64)
             n = min(int(np.max(probe.where, initial=0)) + 1, most)
             if self.kind == "jax":  # which compiles for every length
@@ -70,7 +70,7 @@ class Ways:
             shape = (n,) if self.rope.axes is None else (n, self.rope.axes)
             count = np.arange(n) if self.rope.axes is None else np.broadcast_to(np.arange(n)[:, None], shape)
             return replace(probe, positions=nested(count), position_dtype="int64")
-        if way == "apply_qk.key":
+        if adapter == "apply_qk.key":
             declared = self.implementation.heads
             return replace(probe, key=True, heads=declared[1] if isinstance(declared, tuple) else probe.heads)
         return probe
