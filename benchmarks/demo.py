@@ -68,9 +68,9 @@ def catch(model: LlamaModel, ids: Tensor) -> tuple[Heads, Any]:
     caught: Heads = []
     original = modeling_llama.apply_rotary_pos_emb
 
-    def watch(q: Tensor, k: Tensor, *rest: Any, **words: Any) -> Any:
+    def watch(q: Tensor, k: Tensor, *rest: Any, **options: Any) -> Any:
         caught.extend((q.detach().clone(), k.detach().clone()))
-        return original(q, k, *rest, **words)
+        return original(q, k, *rest, **options)
 
     modeling_llama.apply_rotary_pos_emb = watch
     try:
@@ -136,8 +136,8 @@ ADAPTERS = {
 }
 
 
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+def say(options: str) -> None:
+    print(options, file=sys.stderr, flush=True)
 
 
 def table(dtype: torch.dtype, errors: dict[str, Any], times: dict[str, float], seq: int, largest: float) -> None:

@@ -24,17 +24,17 @@ from torch_bridge.patch import patch, search
 from torch_bridge.patched import own
 
 SHAPES: dict[str, Callable[..., Any]] = {
-    "llama": lambda **words: transformers.LlamaConfig(**{
+    "llama": lambda **options: transformers.LlamaConfig(**{
         "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "max_position_embeddings": 131072,
         "tie_word_embeddings": True, "eos_token_id": None, "rope_parameters": {
             "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}} | words),
-    "qwen3": lambda **words: transformers.Qwen3Config(**{
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}} | options),
+    "qwen3": lambda **options: transformers.Qwen3Config(**{
         "vocab_size": 151936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
         "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960,
         "tie_word_embeddings": True, "eos_token_id": None,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}} | words),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}} | options),
 }  # fmt: skip
 NAMES = {"llama": "Llama 3.2 1B", "qwen3": "Qwen3 0.6B"}
 DTYPES = (torch.float32, torch.bfloat16)
@@ -56,9 +56,9 @@ def timed(model: Any) -> Iterator[list[float]]:
     taken: list[float] = []
 
     def around(inner: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **words: Any) -> Any:
+        def call(*given: Any, **options: Any) -> Any:
             begin = time.perf_counter()
-            out = inner(*given, **words)
+            out = inner(*given, **options)
             taken.append(time.perf_counter() - begin)
             return out
 
@@ -135,10 +135,10 @@ def main() -> None:
         parser.error(f"expected models of {', '.join(SHAPES)}")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads\n")
     print(f"{'':38} {'tokens/s':>9} {'patched':>9} {'ratio':>7} {'rotation':>8} {'patched':>8} {'ratio':>7}")
-    words = {} if given.layers is None else {"num_hidden_layers": given.layers}
+    options = {} if given.layers is None else {"num_hidden_layers": given.layers}
     for name in given.models or SHAPES:
         for dtype in DTYPES:
-            model = transformers.AutoModelForCausalLM.from_config(SHAPES[name](**words), dtype=dtype).eval()
+            model = transformers.AutoModelForCausalLM.from_config(SHAPES[name](**options), dtype=dtype).eval()
             for task, tokens in [(prefill, 512), (prefill, 2048), *((decode, length) for length in CONTEXTS)]:
                 what = f"{NAMES[name]}, {str(dtype).removeprefix('torch.')}, {task.__name__} {tokens}"
                 print(row(what, *measure(model, task, tokens, given.rounds)), flush=True)

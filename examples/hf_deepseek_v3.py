@@ -51,8 +51,8 @@ def deepseek(undo=True, **parameters):
 
 
 def yarn(**mscales):
-    words = {k: v for k, v in YARN.items() if k != "rope_type"} | mscales
-    return rr.variants.yarn(CONTENT + ROTARY, **words, rotary_dim=ROTARY, start=CONTENT, pairing="interleaved")
+    options = {k: v for k, v in YARN.items() if k != "rope_type"} | mscales
+    return rr.variants.yarn(CONTENT + ROTARY, **options, rotary_dim=ROTARY, start=CONTENT, pairing="interleaved")
 
 
 implementation, rope = deepseek(rope_type="default"), rr.decoupled(CONTENT, ROTARY)

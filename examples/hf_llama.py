@@ -46,10 +46,10 @@ def rotation(module, source=modeling_llama):
 
 def config(kind=LlamaConfig, length=131072, original=None, **parameters):
     parameters = {"rope_type": "default", "rope_theta": 10000.0} | parameters
-    words = dict(hidden_size=2 * HEAD_DIM, num_attention_heads=2, max_position_embeddings=length, pad_token_id=0)
+    options = dict(hidden_size=2 * HEAD_DIM, num_attention_heads=2, max_position_embeddings=length, pad_token_id=0)
     if original is not None:
-        words["original_max_position_embeddings"] = original
-    return kind(rope_parameters=parameters, **words)
+        options["original_max_position_embeddings"] = original
+    return kind(rope_parameters=parameters, **options)
 
 
 def llama(**parameters):

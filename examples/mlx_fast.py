@@ -17,15 +17,15 @@ KINDS = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 STORED = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 
-def adapter(rope, **words):
-    words = {"base": rope.theta} | words
+def adapter(rope, **options):
+    options = {"base": rope.theta} | options
 
     def turn(x, offset):
         """x (rows, heads, seq, head_dim)."""
         array = mx.array(x.astype(np.float32)).astype(KINDS[str(x.dtype)])
         with mx.stream(mx.cpu):
             y = mx.fast.rope(
-                array, 2 * rope.pairs, traditional=rope.pairing == "interleaved", scale=1.0, offset=offset, **words
+                array, 2 * rope.pairs, traditional=rope.pairing == "interleaved", scale=1.0, offset=offset, **options
             )
             return np.array(y.astype(mx.float32)).astype(STORED[str(x.dtype)])
 

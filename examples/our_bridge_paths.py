@@ -21,20 +21,20 @@ FLOAT32 = EXACT | {"angle": "float32"}
 
 def ways(rope, tables):
     """name -> path, where tables(positions) are cos and sin of torch."""
-    words = {"pairing": rope.pairing, "start": rope.start}
+    options = {"pairing": rope.pairing, "start": rope.start}
 
     def mapped(x, positions):
         cos, sin = tables(positions)
         over = 0 if cos.ndim == 4 else None
-        return torch.vmap(lambda *a: rotate(*a, **words), in_dims=(0, over, over))(x, cos, sin)
+        return torch.vmap(lambda *a: rotate(*a, **options), in_dims=(0, over, over))(x, cos, sin)
 
     def forward_mode(x, positions):
         tables_ = tables(positions)
-        return torch.func.jvp(lambda t: rotate(t, *tables_, **words), (torch.ones_like(x),), (x,))[1]
+        return torch.func.jvp(lambda t: rotate(t, *tables_, **options), (torch.ones_like(x),), (x,))[1]
 
     def gradient_of_gradient(x, positions):
         z, u = torch.zeros_like(x, requires_grad=True), torch.zeros_like(x, requires_grad=True)
-        (g,) = torch.autograd.grad(rotate(z, *tables(positions), **words), z, u, create_graph=True)
+        (g,) = torch.autograd.grad(rotate(z, *tables(positions), **options), z, u, create_graph=True)
         return torch.autograd.grad(g, u, x)[0]
 
     def gradient_of_tables(x, positions):
@@ -47,7 +47,7 @@ def ways(rope, tables):
                 for channels in (first, second):
                     u = torch.zeros_like(x)
                     u[row, head, :, channels] = 1
-                    to_x, to_cos, to_sin = torch.autograd.grad(rotate(x, cos, sin, **words), (x, cos, sin), u)
+                    to_x, to_cos, to_sin = torch.autograd.grad(rotate(x, cos, sin, **options), (x, cos, sin), u)
                     both = (to_cos.double() * cos + to_sin.double() * sin).detach().broadcast_to(*x.shape[:-1], -1)
                     y[row, head][:, channels] = both[row, head].to(x.dtype)
         return y
@@ -55,19 +55,19 @@ def ways(rope, tables):
     def gradient_of_sin(x, positions):
         """Where sin alone is learned, it has a gradient."""
         cos, sin = tables(positions)
-        y = rotate(x, cos, sin.requires_grad_(), **words)
+        y = rotate(x, cos, sin.requires_grad_(), **options)
         torch.autograd.grad(y.sum(), sin)
         return y.detach()
 
     def negated(x, positions):
-        return rotate(torch._neg_view(-x), *tables(positions), **words)
+        return rotate(torch._neg_view(-x), *tables(positions), **options)
 
     def parameter(x, positions):
-        return rotate(torch.nn.Parameter(x), *tables(positions), **words).detach()
+        return rotate(torch.nn.Parameter(x), *tables(positions), **options).detach()
 
     def kept_out(x, positions):
         refusals()
-        return rotate(x, *tables(positions), **words)
+        return rotate(x, *tables(positions), **options)
 
     own = (mapped, forward_mode, gradient_of_gradient, gradient_of_tables, gradient_of_sin, negated, parameter,
            kept_out)  # fmt: skip
@@ -146,27 +146,27 @@ def in_runs(turn, axis=-2):
     return apply
 
 
-def embedding(layout="bhsd", angle="exact", more=False, **words):
+def embedding(layout="bhsd", angle="exact", more=False, **options):
     """RotaryEmbedding with these words, through offsets; its tables kept from call to call."""
 
     def turn():
-        held = RotaryEmbedding(**words)
+        held = RotaryEmbedding(**options)
         return lambda x, offset: held.rotate_queries_or_keys(x, offset=offset).detach()
 
     axis = -2 if layout == "bhsd" else -3
     return Implementation(
         apply=in_runs(turn(), axis), decode=turn(), layout=layout, rows=False,
-        make=(lambda: in_runs(turn(), axis)) if more else None, paths=stored(words) if more else {},
+        make=(lambda: in_runs(turn(), axis)) if more else None, paths=stored(options) if more else {},
         **EXACT | {"angle": angle},
     )  # fmt: skip
 
 
-def stored(words):
+def stored(options):
     """The same after a half-precision checkpoint and after a round trip to a file; its axis and its scale named."""
-    held = RotaryEmbedding(**words)
+    held = RotaryEmbedding(**options)
     held.load_state_dict({name: value.bfloat16() for name, value in held.state_dict().items()})
     file = io.BytesIO()
-    torch.save(RotaryEmbedding(**words), file)
+    torch.save(RotaryEmbedding(**options), file)
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
 
@@ -189,8 +189,8 @@ def stored(words):
 class Cache:
     """Keys, and the scores of a query that is the last of them."""
 
-    def __init__(self, **words):
-        self.module, self.keys = RotaryEmbedding(**words), []
+    def __init__(self, **options):
+        self.module, self.keys = RotaryEmbedding(**options), []
 
     def append(self, keys):
         self.keys.append(keys)
@@ -200,13 +200,13 @@ class Cache:
         return q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
 
 
-def cached(**words):
-    return Implementation(cache=lambda: Cache(**words), **SCORED)
+def cached(**options):
+    return Implementation(cache=lambda: Cache(**options), **SCORED)
 
 
-def queries_and_keys(**words):
+def queries_and_keys(**options):
     """xPos of a whole sequence at once, which is moved from its middle to the specification's centre."""
-    held = RotaryEmbedding(**words)
+    held = RotaryEmbedding(**options)
 
     def scores(q, k, q_positions, k_positions):
         first = int(min(q_positions.min(), k_positions.min()))
@@ -221,9 +221,9 @@ def queries_and_keys(**words):
     return Implementation(scores=scores, **SCORED)
 
 
-def magnitudes(**words):
+def magnitudes(**options):
     """xPos by get_scale, one position at a time, since it puts the centre in the middle of what it is given."""
-    held = RotaryEmbedding(**words)
+    held = RotaryEmbedding(**options)
 
     def apply(x, positions):
         angles = positions.double()[:, None] * held._omega(held.device)
@@ -258,12 +258,12 @@ def axial(side, reach):
     )  # fmt: skip
 
 
-def refuses(error, function, *given, **words):
+def refuses(error, function, *given, **options):
     try:
-        function(*given, **words)
+        function(*given, **options)
     except error:
         return
-    raise AssertionError(f"not refused: {error.__name__}, {function}, {words}")
+    raise AssertionError(f"not refused: {error.__name__}, {function}, {options}")
 
 
 def refusals():
@@ -274,20 +274,20 @@ def refusals():
     for given in ((x[0, 0, 0], cos, cos), (x, cos[0, 0], cos[0, 0]), (x, cos, cos[:, :2]), (x, cos[:2], cos[:2]),
                   (x[0, 0], cos, cos), (x, torch.ones(3, 5), torch.ones(3, 5))):  # fmt: skip
         refuses(ValueError, rotate, *given, **half)
-    for words in (half | {"start": -1}, half | {"start": 1}, {"pairing": "half"}):
-        refuses(ValueError, rotate, x, cos, cos, **words)
+    for options in (half | {"start": -1}, half | {"start": 1}, {"pairing": "half"}):
+        refuses(ValueError, rotate, x, cos, cos, **options)
     none = torch.ones(3, 0)
     assert rotate(x, none, none, **half).equal(x)
     assert torch.vmap(lambda t: rotate(t, none, none, **half))(x).equal(x)
     whole = RotaryEmbedding
-    for error, words in (
+    for error, options in (
         (TypeError, {"dim": 8.0}), (ValueError, {"dim": 0}), (ValueError, {"dim": 7}), (ValueError, {"dim": 1}),
         (ValueError, {"interpolate_factor": 0.5}), (ValueError, {"xpos_scale_base": 0}),
         (TypeError, {"custom_freqs": torch.ones(4, dtype=torch.complex64)}),
         (TypeError, {"custom_freqs": [1.0]}), (ValueError, {"custom_freqs": torch.ones(2, 2)}),
         (ValueError, {"freqs_for": "words"}),
     ):  # fmt: skip
-        refuses(error, whole, **{"dim": 8} | words)
+        refuses(error, whole, **{"dim": 8} | options)
     assert len(whole(2).freqs) == 1
     plain, xpos = whole(8), whole(8, use_xpos=True)
     refuses(TypeError, plain.rotate_queries_or_keys, x.int())

@@ -19,68 +19,68 @@ ROWS = 4096
 
 def ways(rope, tables):
     """name -> path, where tables(x, positions) are cos and sin that broadcast to x."""
-    words = {"pairing": rope.pairing, "start": rope.start}
+    options = {"pairing": rope.pairing, "start": rope.start}
 
     def backwards(x, positions):
         cos, sin = tables(x, positions)
-        return nk.rotate(x, cos, -sin, inverse=True, **words)
+        return nk.rotate(x, cos, -sin, inverse=True, **options)
 
     def threads(x, positions):
-        return one_of(nk.rotate(copies(x, -(-MANY // x.size)), *tables(x, positions), **words))
+        return one_of(nk.rotate(copies(x, -(-MANY // x.size)), *tables(x, positions), **options))
 
     def threads_by_token(x, positions):
         """Many tokens, each with a row of its own."""
         cos, sin = tables(x, positions)
         many = -(-MANY // x.size)
         x, cos, sin = (np.concatenate([a] * many, -2) for a in (x, cos, sin))
-        y = nk.rotate(x, cos, sin, **words)
+        y = nk.rotate(x, cos, sin, **options)
         return one_of(np.stack(np.split(y, many, -2)))
 
     def reversed_in_memory(x, positions):
         back = np.ascontiguousarray(x[:, ::-1, ::-1])[:, ::-1, ::-1]
-        return nk.rotate(back, *tables(x, positions), **words)
+        return nk.rotate(back, *tables(x, positions), **options)
 
     def channels_apart(x, positions):
         wide, target = np.repeat(x, 2, -1)[..., ::2], np.repeat(x, 3, -1)[..., ::3]
-        nk.rotate(wide, *tables(x, positions), out=target, **words)
+        nk.rotate(wide, *tables(x, positions), out=target, **options)
         return target
 
     def into_apart(x, positions):
         target = np.zeros((*x.shape[:-1], x.shape[-1] + 5), x.dtype)
-        y = nk.rotate(x, *tables(x, positions), out=target[..., 3:-2], **words)
+        y = nk.rotate(x, *tables(x, positions), out=target[..., 3:-2], **options)
         assert not target[..., :3].any() and not target[..., -2:].any(), "it writes beside out"
         return y
 
     def tables_apart(x, positions):
         cos, sin = tables(x, positions)
-        return nk.rotate(x, np.asfortranarray(cos), np.repeat(sin, 2, -1)[..., ::2].astype(np.float64), **words)
+        return nk.rotate(x, np.asfortranarray(cos), np.repeat(sin, 2, -1)[..., ::2].astype(np.float64), **options)
 
     def many_axes(x, positions):
-        return one_of(nk.rotate(scattered(x, (3, 2)), *tables(x, positions), **words))
+        return one_of(nk.rotate(scattered(x, (3, 2)), *tables(x, positions), **options))
 
     def many_axes_in_place(x, positions):
         target = scattered(x, (3, 2))
-        nk.rotate(target, *tables(x, positions), out=target, **words)
+        nk.rotate(target, *tables(x, positions), out=target, **options)
         return one_of(target)
 
     def own_tables(x, positions):
         """Where every row has a row of the tables, somewhere in memory."""
         cos, sin = (scattered(np.broadcast_to(t, (*x.shape[:-1], t.shape[-1])), (3, 2)) for t in tables(x, positions))
-        return one_of(nk.rotate(scattered(x, (3, 2)), cos, sin, **words))
+        return one_of(nk.rotate(scattered(x, (3, 2)), cos, sin, **options))
 
     def bits(x, positions):
         """bfloat16 as the integers that hold it."""
         half = x.dtype == ml_dtypes.bfloat16
-        y = nk.rotate(x.view(np.uint16) if half else x, *tables(x, positions), **words)
+        y = nk.rotate(x.view(np.uint16) if half else x, *tables(x, positions), **options)
         return y.view(x.dtype) if half else y
 
     def kept_out(x, positions):
         refusals()
-        return nk.rotate(x, *tables(x, positions), **words)
+        return nk.rotate(x, *tables(x, positions), **options)
 
     def halves(x, positions):
         every_half()
-        return nk.rotate(x, *tables(x, positions), **words)
+        return nk.rotate(x, *tables(x, positions), **options)
 
     own = (backwards, threads, threads_by_token, reversed_in_memory, channels_apart, into_apart, tables_apart,
            many_axes, many_axes_in_place, own_tables, bits, kept_out, halves)  # fmt: skip
@@ -89,7 +89,7 @@ def ways(rope, tables):
 
 def gathers(rope, rows):
     """The same for rows of a table, rows(x) being cos and sin (ROWS, pairs), which positions pick."""
-    words = {"pairing": rope.pairing, "start": rope.start}
+    options = {"pairing": rope.pairing, "start": rope.start}
 
     def index(x, positions):
         """A row for every row of x."""
@@ -97,21 +97,21 @@ def gathers(rope, rows):
         return np.broadcast_to(each, x.shape[:-1])
 
     def threads(x, positions):
-        y = nk.rotate(copies(x, -(-MANY // x.size)), *rows(x), positions=index(x, positions), **words)
+        y = nk.rotate(copies(x, -(-MANY // x.size)), *rows(x), positions=index(x, positions), **options)
         return one_of(y)
 
     def each_its_own(x, positions):
         places = scattered(index(x, positions), (3, 2))
-        return one_of(nk.rotate(scattered(x, (3, 2)), *rows(x), positions=places, **words))
+        return one_of(nk.rotate(scattered(x, (3, 2)), *rows(x), positions=places, **options))
 
     def threads_each_its_own(x, positions):
         """In opposite order in memory, so that no row is that of its neighbour."""
         many = -(-MANY // x.size)
         places = copies(index(x, positions)[..., ::-1], many)[..., ::-1]
-        return one_of(nk.rotate(copies(x, many), *rows(x), positions=places, **words))
+        return one_of(nk.rotate(copies(x, many), *rows(x), positions=places, **options))
 
     def small_integers(x, positions):
-        return nk.rotate(x, *rows(x), positions=index(x, positions).astype(np.uint16), **words)
+        return nk.rotate(x, *rows(x), positions=index(x, positions).astype(np.uint16), **options)
 
     own = (threads, each_its_own, threads_each_its_own, small_integers)
     return {function.__name__.replace("_", " "): function for function in own}
@@ -176,7 +176,7 @@ def refusals():
     fixed.flags.writeable = False
     room = np.ones(60, np.float32)
     overlapping = room[4:52].reshape(2, 3, 8), room[:48].reshape(2, 3, 8)
-    for error, given, words in (
+    for error, given, options in (
         (TypeError, (x, cos, sin), {"pairing": 1}),
         (TypeError, (x, cos, sin), half | {"inverse": 1}),
         (TypeError, (x, cos, sin), half | {"start": True}),
@@ -209,10 +209,10 @@ def refusals():
         (IndexError, (x, cos, sin), half | {"positions": np.array([[0], [3]])}),
     ):  # fmt: skip
         try:
-            nk.rotate(*given, **words)
+            nk.rotate(*given, **options)
         except error:
             continue
-        raise AssertionError(f"not refused: {error.__name__}, {words}")
+        raise AssertionError(f"not refused: {error.__name__}, {options}")
     assert (x == 1).all() and not fixed.any()
     for shape in ((0, 8), (3, 0), (0, 3, 8)):
         empty = np.ones(shape, np.float32)

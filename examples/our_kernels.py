@@ -27,19 +27,19 @@ def tabulated(rope):
 
 
 def kernels(rope, **more):
-    words, tables = {"pairing": rope.pairing, "start": rope.start}, tabulated(rope)
+    options, tables = {"pairing": rope.pairing, "start": rope.start}, tabulated(rope)
 
     def apply(x, positions):
-        return nk.rotate(x, *tables(x, positions), **words)
+        return nk.rotate(x, *tables(x, positions), **options)
 
     def in_place(x, positions):
-        return nk.rotate(x, *tables(x, positions), out=x, **words)
+        return nk.rotate(x, *tables(x, positions), out=x, **options)
 
     def into(x, positions, out):
-        return nk.rotate(x, *tables(x, positions), out=out, **words)
+        return nk.rotate(x, *tables(x, positions), out=out, **options)
 
     def grad(x, positions, upstream):
-        return nk.rotate(upstream, *tables(x, positions), inverse=True, **words)
+        return nk.rotate(upstream, *tables(x, positions), inverse=True, **options)
 
     return Implementation(
         apply=apply, in_place=in_place, into=into, grad=grad, tables=lambda p: rr.tables(rope, p, np.float32),

@@ -20,7 +20,7 @@ from torch_bridge.bench.peers import load_vllm
 ROWS = 4096
 
 
-def operator(rope, layout="s(hd)", **words):
+def operator(rope, layout="s(hd)", **options):
     cos, sin = (torch.from_numpy(t) for t in rr.tables(rope, np.arange(ROWS), np.float32))
     table = torch.cat((cos, sin), -1)
     tables = {dtype: table.to(dtype) for dtype in (torch.float32, torch.bfloat16)}
@@ -48,7 +48,7 @@ def operator(rope, layout="s(hd)", **words):
     return Implementation(
         apply=apply, in_place=in_place, paths={"key": apply_key}, arrays="torch", layout=layout,
         dtypes=("float32", "bfloat16"), negative=False, fractional=False, position_dtypes=("int64",),
-        max_position=ROWS, deviations=("RANGE", "GRAD"), **words,
+        max_position=ROWS, deviations=("RANGE", "GRAD"), **options,
     )  # fmt: skip
 
 

@@ -148,11 +148,11 @@ def json_dict(text: str) -> dict[str, Any]:
 
 def run_explain(given: argparse.Namespace) -> int:
     names = ("layer", "length", "angle_dtype", "like", "pairing", "overrides")
-    words = {name: getattr(given, name) for name in names}
+    options = {name: getattr(given, name) for name in names}
     if given.part:
-        groups = {given.part: grouped(given.config, part=given.part, **words)}
+        groups = {given.part: grouped(given.config, part=given.part, **options)}
     else:
-        groups = parts(given.config, **words)
+        groups = parts(given.config, **options)
     if given.plot:  # first, so that it is there even if the reader of the text leaves early
         with extra("plot"):
             from rope_ref.plot import plot

@@ -121,12 +121,12 @@ def read_layer(
         return still(head_dim)
     given = parameters(settings, family, kind) | ({} if theta is None else {"rope_theta": theta})
     name = rope_type(given, family)
-    words = arguments(settings, family, given, name, length)
+    options = arguments(settings, family, given, name, length)
     fields = turned(settings, family, given, name, head_dim) | {"angle_dtype": angle_dtype}
-    rope = TYPES[name][0](head_dim, **words, **fields)
+    rope = TYPES[name][0](head_dim, **options, **fields)
     rope = over_axes(rope, given, family, fields) if family.sections else rope
     rope = replace(rope, inv_freq=-rope.omega) if family.backwards else rope
-    return Layer(kind, name, given["rope_theta"], rope, tuple(beside(family, given | words, name)))
+    return Layer(kind, name, given["rope_theta"], rope, tuple(beside(family, given | options, name)))
 
 
 def beside(family: Family, given: Settings, name: str) -> Iterator[str]:
@@ -155,23 +155,23 @@ def arguments(settings: Settings, family: Family, given: Settings, name: str, le
     for key in sorted(needed):
         if given.get(key) is None:
             raise ValueError(f"{key} is missing; parameters of type {name!r} need it")
-    words = {key: checked(key, given[key]) for key in given if key in needed | optional}
-    words["theta"] = number(given, "rope_theta")
+    options = {key: checked(key, given[key]) for key in given if key in needed | optional}
+    options["theta"] = number(given, "rope_theta")
     if name == "ntk_alpha":
-        words["factor"] = words.pop("alpha")
+        options["factor"] = options.pop("alpha")
     if name == "dynamic":
-        words["max_position_embeddings"] = number(settings, "max_position_embeddings", whole=True)
-        words["length"] = length or words["max_position_embeddings"]
+        options["max_position_embeddings"] = number(settings, "max_position_embeddings", whole=True)
+        options["length"] = length or options["max_position_embeddings"]
     if name == "longrope":
-        words["length"] = length or words[ORIGINAL]
+        options["length"] = length or options[ORIGINAL]
     if name == "longrope" and family.mscales:
-        scale = [words.pop(key) for key in MSCALES][words["length"] > words[ORIGINAL]]
-        words["attention_factor"] = agreed("attention_factor", words.get("attention_factor"), scale)
-    if name in ("yarn", "longrope") and "factor" not in words:
-        words["factor"] = number(settings, "max_position_embeddings") / words[ORIGINAL]
+        scale = [options.pop(key) for key in MSCALES][options["length"] > options[ORIGINAL]]
+        options["attention_factor"] = agreed("attention_factor", options.get("attention_factor"), scale)
+    if name in ("yarn", "longrope") and "factor" not in options:
+        options["factor"] = number(settings, "max_position_embeddings") / options[ORIGINAL]
     if name == "proportional":
-        words["partial_rotary_factor"] = number(given, "partial_rotary_factor", family.partial or 1.0)
-    return words
+        options["partial_rotary_factor"] = number(given, "partial_rotary_factor", family.partial or 1.0)
+    return options
 
 
 def turned(settings: Settings, family: Family, given: Settings, name: str, head_dim: int) -> Settings:

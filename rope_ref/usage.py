@@ -79,9 +79,9 @@ class Parser(argparse.ArgumentParser):
              that nothing is imported before
     """
 
-    def __init__(self, brings: EntryPoint | None = None, **words: Any) -> None:
+    def __init__(self, brings: EntryPoint | None = None, **options: Any) -> None:
         usual: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(**usual | words)
+        super().__init__(**usual | options)
         self.brings = brings
         if self.prog in EXAMPLES:
             self.show(EXAMPLES[self.prog])

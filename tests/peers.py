@@ -141,13 +141,13 @@ def mlx(case: Case, x: np.ndarray, start: int, dtype: str) -> np.ndarray:
     rope = case.rope
     if rope.attention_scale != 1:
         raise Absent("no magnitude")
-    words: dict[str, Any] = {"base": rope.theta}
+    options: dict[str, Any] = {"base": rope.theta}
     if rope.inv_freq is not None:  # it takes the reciprocals
-        words = {"base": None, "freqs": mx.array((1 / rope.omega).astype(np.float32))}
+        options = {"base": None, "freqs": mx.array((1 / rope.omega).astype(np.float32))}
     array = mx.array(x.astype(np.float32)).astype(mx.bfloat16 if dtype == "bfloat16" else mx.float32)
     with mx.stream(mx.cpu):
         y = mx.fast.rope(
-            array, 2 * rope.pairs, traditional=rope.pairing == "interleaved", scale=1.0, offset=start, **words
+            array, 2 * rope.pairs, traditional=rope.pairing == "interleaved", scale=1.0, offset=start, **options
         )
         return np.array(y.astype(mx.float32)).astype(np.float64)
 
@@ -157,8 +157,8 @@ def vllm(case: Case, x: np.ndarray, start: int, dtype: str) -> np.ndarray:
     kind, rope = getattr(torch, dtype), case.rope
     cos, sin = (torch.from_numpy(t) for t in rr.tables(rope, start + np.arange(SEQ), np.float32))
     query = torch.from_numpy(x[0, 0]).to(kind)
-    words = (64, torch.cat((cos, sin), -1).to(kind), rope.pairing == "half-split")
-    torch.ops._C.rotary_embedding(torch.arange(SEQ), query, query.clone(), *words)
+    options = (64, torch.cat((cos, sin), -1).to(kind), rope.pairing == "half-split")
+    torch.ops._C.rotary_embedding(torch.arange(SEQ), query, query.clone(), *options)
     return query.double().numpy()[None, None]
 
 
@@ -242,8 +242,8 @@ def table(found: dict[tuple[str, str, str, str], tuple[str, float]]) -> str:
     lines = [f"| case | from | {' | '.join(peers)} |", f"|---|---|{'---|' * len(peers)}"]
     for case in CASES:
         for start in STARTS:
-            words = (" / ".join(found[peer, case, dtype, start][0] for dtype in DTYPES) for peer in peers)
-            lines.append(f"| {case} | {start} | {' | '.join(words)} |")
+            cells = (" / ".join(found[peer, case, dtype, start][0] for dtype in DTYPES) for peer in peers)
+            lines.append(f"| {case} | {start} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

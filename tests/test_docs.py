@@ -128,11 +128,11 @@ def test_what_examples_print_is_shown_and_their_names_are_shared():
         ('<a href="b.html#here"><a href="https://example.org/a"><a href="https://github.com/a/b/issues/1">', None),
     ],
 )
-def test_links_that_lead_nowhere_are_found(tmp_path, tag, words):
+def test_links_that_lead_nowhere_are_found(tmp_path, tag, options):
     (tmp_path / "a.html").write_text(tag)
     (tmp_path / "b.html").write_text('<h1 id="here">')
     found = links.broken(tmp_path)
-    assert len(found) == (words is not None) and (words is None or words in found[0])
+    assert len(found) == (options is not None) and (options is None or options in found[0])
 
 
 # The pages
@@ -238,11 +238,11 @@ def assert_same(told, rope, distances=()):
 @given(st.lists(cases, min_size=20, max_size=40))
 def test_the_translation_computes_what_rope_ref_does(many):
     distances = [0, 1, 10, 1000]
-    told = computed([(name, words | {"rotary_dim": words["head_dim"]}, distances) for name, words in many])
-    for one, (name, words) in zip(told, many, strict=True):
-        rope = rr.CATALOGUE[name](**words)
-        assert_same(one | {"theta": words["theta"]}, rope, distances)
-        rows = re.findall(r"^([a-z]+) +(\d+)(?:-(\d+))? ", bands(rope, words["theta"]), re.MULTILINE)
+    told = computed([(name, options | {"rotary_dim": options["head_dim"]}, distances) for name, options in many])
+    for one, (name, options) in zip(told, many, strict=True):
+        rope = rr.CATALOGUE[name](**options)
+        assert_same(one | {"theta": options["theta"]}, rope, distances)
+        rows = re.findall(r"^([a-z]+) +(\d+)(?:-(\d+))? ", bands(rope, options["theta"]), re.MULTILINE)
         runs = [(run["name"], run["pairs"][0], run["pairs"][-1]) for run in one["bands"]]
         assert runs == [(kind, int(first), int(last or first)) for kind, first, last in rows]
 

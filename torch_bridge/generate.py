@@ -162,11 +162,11 @@ def load(folder: Path, dtype: torch.dtype, read: bool) -> tuple[Any, Any]:
     """The model of a folder and, where a text is to be read or can be, its tokenizer."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"folder is {str(folder)!r}; expected one that holds a config.json")
-    words = {"local_files_only": True}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **words).eval()
+    options = {"local_files_only": True}
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options).eval()
     if not read and not list(folder.glob("tokenizer*")):
         return model, None
-    return model, transformers.AutoTokenizer.from_pretrained(folder, **words)
+    return model, transformers.AutoTokenizer.from_pretrained(folder, **options)
 
 
 def small(dtype: torch.dtype) -> Any:
@@ -191,9 +191,9 @@ def prompt(model: Any, tokenizer: Any, text: str | None, length: int) -> Tensor:
 
 def generate(model: Any, ids: Tensor, tokens: int, cache: Any) -> Run:
     """Greedy tokens after ids, exactly so many, and the seconds they took."""
-    words = {"attention_mask": torch.ones_like(ids), "do_sample": False, "num_beams": 1}
+    options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "num_beams": 1}
     begin = time.perf_counter()
-    out = model.generate(ids, max_new_tokens=tokens, min_new_tokens=tokens, **words, **{cached(model): cache})
+    out = model.generate(ids, max_new_tokens=tokens, min_new_tokens=tokens, **options, **{cached(model): cache})
     return Run(out[0, ids.shape[1] :], time.perf_counter() - begin)
 
 

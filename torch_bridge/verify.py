@@ -45,9 +45,9 @@ def verify(module: nn.Module, exact: Exact, dtype: torch.dtype, functions: dict[
             new = ours(ids, torch.float32, kind)
             rope = ours._tables(kind, ours._length(ids, kind)).rope
             each = ids if rope.axes is None else ids.expand(rope.axes, 1, -1)
-            words = {} if kind is None else {"layer_type": kind}
+            options = {} if kind is None else {"layer_type": kind}
             x = torch.zeros(1, dtype=torch.float32, device=next(iter(module.buffers())).device)
-            made = theirs.forward(x, each.to(x.device), **words)
+            made = theirs.forward(x, each.to(x.device), **options)
             original = tuple(t.cpu() for t in ((made,) if isinstance(made, Tensor) else made))
             angle = rr.angles(rope, spread(ids, rope)) * 27 * unit + 8 * unit
             for named, (there, call) in functions.items():

@@ -14,9 +14,11 @@ rope = rr.variants.default(HEAD_DIM)
 interleaved = rr.variants.default(HEAD_DIM, pairing="interleaved")
 
 
-def real(neighbours, **words):
+def real(neighbours, **options):
     def apply(x, positions):
-        tables = get_1d_rotary_pos_embed(HEAD_DIM, positions, use_real=True, repeat_interleave_real=neighbours, **words)
+        tables = get_1d_rotary_pos_embed(
+            HEAD_DIM, positions, use_real=True, repeat_interleave_real=neighbours, **options
+        )
         return apply_rotary_emb(x, tables, use_real_unbind_dim=-1 if neighbours else -2)
 
     return Implementation(apply=apply, arrays="torch", rows=False)

@@ -20,8 +20,8 @@ def adapter(cos, sin):
     return Implementation(apply=apply, arrays="torch", negative=False, max_position=LENGTH, deviations=("RANGE",))
 
 
-def built(**words):
-    return adapter(*model.build_rope_cache(LENGTH, HEAD_DIM, **words))
+def built(**options):
+    return adapter(*model.build_rope_cache(LENGTH, HEAD_DIM, **options))
 
 
 CHECKS = {

@@ -24,7 +24,7 @@ EXAMPLES = {"quick": 16, "normal": 80, "deep": 800}
 
 
 def check(
-    apply: Any, rope: Ropes, *, budget: str = "normal", seed: int = 0, progress: Progress = None, **words: Any
+    apply: Any, rope: Ropes, *, budget: str = "normal", seed: int = 0, progress: Progress = None, **options: Any
 ) -> Report:
     """Check an implementation against the specification.
 
@@ -34,14 +34,14 @@ def check(
     budget    "quick", under ten seconds; "normal", a minute; "deep"
     seed      which cases are drawn
     progress  called with (property, done, total)
-    words     further adapters, and declarations: see `Implementation`
+    options   further adapters, and declarations: see `Implementation`
 
     Raises ValueError or TypeError for wrong usage; never for what the implementation does.
     """
     if budget not in EXAMPLES:
         raise ValueError(f"budget is {budget!r}; expected one of {', '.join(map(repr, EXAMPLES))}")
     one = apply if isinstance(apply, Implementation) else Implementation(apply=apply)
-    return Check(Subject(completed(replace(one, **words)), rope), budget, seed, progress).run()
+    return Check(Subject(completed(replace(one, **options)), rope), budget, seed, progress).run()
 
 
 def completed(one: Implementation) -> Implementation:

@@ -28,17 +28,17 @@ KNOWN = "known: "  # before an entry of the file of deviations, in the name of i
 
 def conforms(
     implementation: Any, rope: Ropes, *, budget: str = "quick", seed: int = 0,
-    deviations: str | os.PathLike[str] | None = None, **words: Any,
+    deviations: str | os.PathLike[str] | None = None, **options: Any,
 ) -> Callable[[str], None]:  # fmt: skip
     """A test function, to be given a name that pytest collects: a test for each property.
 
-    implementation, rope, budget, seed, words   as in `check`, which runs once, in the first of the tests
+    implementation, rope, budget, seed, options   as in `check`, which runs once, in the first of the tests
     deviations   a file of bugs that are known: a CLASS or CLASS:property a line, # before a comment; relative to the
                  folder of the test. A property that fails by them alone is an expected failure. Each entry is a
                  test too, an expected failure, which fails where the bug is found no more.
     """
     one = implementation if isinstance(implementation, Implementation) else Implementation(apply=implementation)
-    conformance = Conformance(replace(one, **words), rope, budget, seed, deviations)
+    conformance = Conformance(replace(one, **options), rope, budget, seed, deviations)
 
     def test(rope_ref_property: str) -> None:
         conformance.hold(rope_ref_property)
@@ -81,7 +81,7 @@ class Conformance:
         verdict = self.report.verdict(outcome)
         if verdict == "passed":
             return
-        message, text = self.report.told(outcome)
+        message, text = self.report.failure(outcome)
         if verdict == "skipped":
             pytest.skip(message)
         if verdict == "known":

@@ -160,8 +160,8 @@ def test_a_declared_range_is_kept_from_both_ends():
             asked.append((p.min(), p.max()))
             return rr.rotate(x, p, rope).astype(x.dtype)
 
-        words = {"arrays": "numpy", "dtypes": ("float32",), "min_position": 3, "max_position": 20}
-        report = check(apply, rope, budget="quick", deviations=("RANGE",), **words)
+        options = {"arrays": "numpy", "dtypes": ("float32",), "min_position": 3, "max_position": 20}
+        report = check(apply, rope, budget="quick", deviations=("RANGE",), **options)
         assert report.passed, report.findings
         assert min(low for low, _ in asked) == 3 and max(high for _, high in asked) < 20
 

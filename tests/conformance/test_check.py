@@ -15,8 +15,8 @@ def right(x, positions):
     return rr.rotate(np.asarray(x, np.float64), positions, ROPE).astype(x.dtype)
 
 
-def checked(apply, rope=ROPE, **words):
-    return check(apply, rope, budget="quick", **({"arrays": "numpy", "dtypes": ("float32",)} | words))
+def checked(apply, rope=ROPE, **options):
+    return check(apply, rope, budget="quick", **({"arrays": "numpy", "dtypes": ("float32",)} | options))
 
 
 def said(report):
@@ -40,10 +40,10 @@ def hangs(x, positions):
     (lambda x, positions: right(x, positions).astype(object), "object"),
     (lambda x, positions: (_ for _ in ()).throw(SystemExit(3)), "raised SystemExit"),
 ])  # fmt: skip
-def test_what_comes_back_wrong_is_told(apply, words):
+def test_what_comes_back_wrong_is_told(apply, options):
     report = checked(apply)
     assert not report.passed
-    assert words in said(report)
+    assert options in said(report)
     assert len(report.outcomes) > 20  # the other properties were tried all the same
 
 
@@ -67,9 +67,9 @@ def test_what_writes_over_its_input_is_told():
     ({"budget": "huge"}, "budget is 'huge'"),
     ({"layout": "bsdx"}, "layout is 'bsdx'"),
 ])  # fmt: skip
-def test_wrong_usage_is_an_error(words, error):
+def test_wrong_usage_is_an_error(options, error):
     with pytest.raises(ValueError, match=error):
-        check(right, ROPE, **words)
+        check(right, ROPE, **options)
 
 
 def test_no_way_in_is_an_error():

@@ -279,7 +279,7 @@ def test_a_program_is_asked_about_the_rope(ran, monkeypatch):
 
 
 def test_a_fault_of_the_check_is_no_verdict(ran, monkeypatch):
-    def fails(*args, **words):
+    def fails(*args, **options):
         raise AssertionError("of its own")
 
     monkeypatch.setattr("rope_ref.conformance.command.check", fails)

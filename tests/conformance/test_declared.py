@@ -17,8 +17,8 @@ def right(x, p, rope=ROPE):
     return rr.rotate(x, p, rope).astype(x.dtype)
 
 
-def judged(rope, **words):
-    report = check(Implementation(arrays="numpy", dtypes=("float32",), **words), rope, budget="quick")
+def judged(rope, **options):
+    report = check(Implementation(arrays="numpy", dtypes=("float32",), **options), rope, budget="quick")
     return {f.bug for f in report.findings}, report
 
 

@@ -26,7 +26,7 @@ def test_a_right_one_conforms(apply):
 
 
 @pytest.mark.parametrize("words, bug", [({"dtype": jnp.bfloat16}, "POSDT"), ({"theta": 5000.0}, "THETA")])
-def test_a_wrong_one_is_named(words, bug):
-    apply = jax.jit(lambda x, p: turned(x, p, **words))
+def test_a_wrong_one_is_named(options, bug):
+    apply = jax.jit(lambda x, p: turned(x, p, **options))
     report = check(apply, ROPE, budget="quick", arrays="jax", dtypes=("float32",))
     assert {f.bug for f in report.findings} == {bug}, report

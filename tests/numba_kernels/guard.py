@@ -46,9 +46,9 @@ def main(dtype):
             index = fenced(np.array([4, 0, 2, 2, 1]), at_end) if gather else None
             for view in (lambda a: a, lambda a: a[::-1], lambda a: a.swapaxes(0, 1), lambda a: a[:, :1, ::-1]):
                 for out in (x, fenced(np.zeros_like(x), at_end)):
-                    words = dict(pairing=pairing, start=start, positions=index, out=view(out))
-                    nk.rotate(view(x), cos, sin, **words)
-                    nk.normalise_and_rotate(view(x), np.ones(width), cos, sin, epsilon=1e-6, **words)
+                    options = dict(pairing=pairing, start=start, positions=index, out=view(out))
+                    nk.rotate(view(x), cos, sin, **options)
+                    nk.normalise_and_rotate(view(x), np.ones(width), cos, sin, epsilon=1e-6, **options)
                     count += 2
     print(count, "rotations")
 

@@ -53,15 +53,15 @@ def test_the_kernel_is_the_specification(
     dtype, *widths = form
     q, k, v = drawn(seed, dtype, batch, kv_heads, group, new, tokens, *widths, spread)
     rng = np.random.default_rng(seed + 1)
-    words = {"window": window, "soft_cap": soft_cap}
+    options = {"window": window, "soft_cap": soft_cap}
     if sinks:
-        words["sinks"] = rng.standard_normal(kv_heads * group).astype(np.float32)
+        options["sinks"] = rng.standard_normal(kv_heads * group).astype(np.float32)
     if padded:
-        words["lengths"] = rng.integers(new, tokens + 1, batch)
-        words["starts"] = rng.integers(0, words["lengths"] + 1)
+        options["lengths"] = rng.integers(new, tokens + 1, batch)
+        options["starts"] = rng.integers(0, options["lengths"] + 1)
     wide = [value(x, dtype) for x in (q, k, v)]
     scale = widths[0] ** -0.5
-    error = np.abs(value(nk.attend(q, k, v, **words), dtype) - attend(*wide, **words))
+    error = np.abs(value(nk.attend(q, k, v, **options), dtype) - attend(*wide, **options))
     assert (error <= bound(*wide, dtype, scale, soft_cap)).all()
 
 
@@ -117,11 +117,11 @@ def test_a_layer_at_once_is_its_three_steps(dtype):
     q, k, v = (t[:, :, :3].copy() for t in drawn(0, dtype, 2, 2, 2, 3, 3, 32, 32))
     cos, sin = np.random.default_rng(0).standard_normal((2, 3, 16)).astype(np.float32)
     keys, values = drawn(1, dtype, 2, 2, 1, 1, 40, 32, 32)[1:]
-    words, before = {"pairing": "interleaved"}, (keys.copy(), values.copy())
-    y = nk.rotate_append_attend(q, k, v, cos, sin, keys, values, 30, **words)
-    before[0][:, :, 30:33], before[1][:, :, 30:33] = nk.rotate(k, cos, sin, **words), v
+    options, before = {"pairing": "interleaved"}, (keys.copy(), values.copy())
+    y = nk.rotate_append_attend(q, k, v, cos, sin, keys, values, 30, **options)
+    before[0][:, :, 30:33], before[1][:, :, 30:33] = nk.rotate(k, cos, sin, **options), v
     assert np.array_equal(keys, before[0]) and np.array_equal(values, before[1])
-    assert np.array_equal(y, nk.attend(nk.rotate(q, cos, sin, **words), keys[:, :, :33], values[:, :, :33]))
+    assert np.array_equal(y, nk.attend(nk.rotate(q, cos, sin, **options), keys[:, :, :33], values[:, :, :33]))
 
 
 @pytest.mark.parametrize(("wrong", "text"), [
@@ -134,10 +134,10 @@ def test_a_layer_at_once_is_its_three_steps(dtype):
 def test_a_layer_writes_nothing_where_something_is_wrong(wrong, text):
     q, k, v = (t[:, :, :3].copy() for t in drawn(0, "float32", 2, 2, 2, 3, 3, 32, 32))
     keys, values = np.zeros((2, 2, 2, 40, 32), "f4")
-    words = {"query": q, "key": k, "value": v, "cos": np.zeros((3, 16), "f4"), "sin": np.zeros((3, 16), "f4"),
+    options = {"query": q, "key": k, "value": v, "cos": np.zeros((3, 16), "f4"), "sin": np.zeros((3, 16), "f4"),
              "keys": keys, "values": values, "length": 30, "pairing": "half-split"}  # fmt: skip
     with pytest.raises(ValueError, match=text):
-        nk.rotate_append_attend(**words | wrong)
+        nk.rotate_append_attend(**options | wrong)
     assert not keys.any() and not values.any()
 
 

@@ -85,12 +85,12 @@ def test_every_width(pairing, dtype, seed, sizes):
     rope = rr.Rope(width, 2 * pairs, start=start, pairing=pairing)
     x, weight = rounded(normal(seed, 2, 9, width), dtype), normal(seed + 1, width).astype(np.float32)
     cos, sin = rr.tables(rope, np.arange(9), arithmetic(dtype))
-    words = dict(epsilon=EPSILON, pairing=pairing, start=start)
-    y = nk.normalise_and_rotate(stored(x, dtype), weight, cos, sin, **words)
+    options = dict(epsilon=EPSILON, pairing=pairing, start=start)
+    y = nk.normalise_and_rotate(stored(x, dtype), weight, cos, sin, **options)
     right, reach = oracle(x, np.float64(weight), np.float64(cos), np.float64(sin), rope)
     assert (np.abs(value(y, dtype) - right) <= bound(right, reach, dtype, width)).all()
     for i in range(9):  # alone, in another place of its group of rows
-        one = nk.normalise_and_rotate(stored(x, dtype)[:, [i]], weight, cos[[i]], sin[[i]], **words)
+        one = nk.normalise_and_rotate(stored(x, dtype)[:, [i]], weight, cos[[i]], sin[[i]], **options)
         assert np.array_equal(one, y[:, [i]])
 
 
@@ -155,16 +155,16 @@ def test_any_processor_gives_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_of_zeros_and_of_huge_numbers(dtype):
-    none, words = np.ones((1, 0)), dict(pairing="half-split")
+    none, options = np.ones((1, 0)), dict(pairing="half-split")
     rows = stored(np.stack([np.zeros(20), np.full(20, 6e4)]), dtype)
-    y = value(nk.normalise_and_rotate(rows, np.full(20, 2.0), none, none, epsilon=1e-6, **words), dtype)
+    y = value(nk.normalise_and_rotate(rows, np.full(20, 2.0), none, none, epsilon=1e-6, **options), dtype)
     assert (y[0] == 0).all() and (np.abs(y[1] - 2) <= 2 * (2 * UNIT[dtype] + 10 * UNIT[arithmetic(dtype)])).all()
     with np.errstate(all="ignore"):
-        y = nk.normalise_and_rotate(rows[:1], np.ones(20), none, none, epsilon=0, **words)
+        y = nk.normalise_and_rotate(rows[:1], np.ones(20), none, none, epsilon=0, **options)
     assert np.isnan(value(y, dtype)).all()
     if dtype in ("float32", "bfloat16"):
         far = stored(np.full((1, 20), 1e20), dtype)
-        assert (value(nk.normalise_and_rotate(far, np.ones(20), none, none, epsilon=0.0, **words), dtype) == 0).all()
+        assert (value(nk.normalise_and_rotate(far, np.ones(20), none, none, epsilon=0.0, **options), dtype) == 0).all()
 
 
 X, W, C = np.ones((2, 3, 4), np.float32), np.ones(4), np.ones((3, 2), np.float32)
@@ -188,9 +188,9 @@ X, W, C = np.ones((2, 3, 4), np.float32), np.ones(4), np.ones((3, 2), np.float32
         (ValueError, "out has shape", dict(out=np.ones((2, 3, 5), np.float32))),
     ],
 )
-def test_bad_input_says_what_is_wrong(error, words, arguments):
+def test_bad_input_says_what_is_wrong(error, options, arguments):
     call = dict(x=X, weight=W, cos=C, sin=C, pairing="half-split", epsilon=1e-6) | arguments
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=options):
         nk.normalise_and_rotate(**call)
     assert (X == 1).all()
 
@@ -228,11 +228,11 @@ def test_opcheck(form, dtype, needs):
 def test_every_form_is_within_the_bound(pairing, start, dtype, heavy):
     """The kernel, torch's own operations, and those with gradients; all in the roundings of any order of the sum."""
     given = tensors(dtype, heavy=heavy)
-    words = dict(epsilon=EPSILON, pairing=pairing, start=start)
+    options = dict(epsilon=EPSILON, pairing=pairing, start=start)
     rope, name = rr.Rope(8, 6, start=start, pairing=pairing), str(dtype).removeprefix("torch.")
-    kernel = torch_bridge.rotate_qk_norm(*given, **words)
+    kernel = torch_bridge.rotate_qk_norm(*given, **options)
     plain = [operators.plain_norm(x, w, *given[4:], EPSILON, pairing, start) for x, w in zip(given, given[2:4])]  # noqa: B905
-    needing = torch_bridge.rotate_qk_norm(*(t.clone().requires_grad_() for t in given), **words)
+    needing = torch_bridge.rotate_qk_norm(*(t.clone().requires_grad_() for t in given), **options)
     cos, sin = (t.double().numpy() for t in given[4:])
     for i, results in enumerate(zip(kernel, plain, needing, strict=True)):
         weight = given[2 + i].to(cos_type(dtype)).double().numpy()
@@ -283,8 +283,8 @@ def test_a_device_without_a_kernel_takes_plain_torch():
         (ValueError, "cos and sin have shapes", 4, torch.ones(5, 3)),
     ],
 )
-def test_bad_tensors_are_named(error, words, place, tensor):
+def test_bad_tensors_are_named(error, options, place, tensor):
     given = tensors()
     given[place] = tensor
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=options):
         torch_bridge.rotate_qk_norm(*given, epsilon=EPSILON, pairing="half-split")

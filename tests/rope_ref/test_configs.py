@@ -214,9 +214,9 @@ NAN = float("nan")
         (dict(model_type="smollm3", no_rope_layers=[1, 2, 1, 1]), "no_rope_layers holds 2"),
     ],
 )  # fmt: skip
-def test_bad_configs_say_what_is_wrong(changes, words):
+def test_bad_configs_say_what_is_wrong(changes, options):
     config = LLAMA | changes
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=options):
         rr.from_config(config, 0)
 
 
@@ -224,9 +224,9 @@ def test_bad_arguments_say_what_is_wrong():
     for layer in (-1, 4):
         with pytest.raises(IndexError, match=f"layer is {layer}; expected 0 to 3"):
             rr.from_config(LLAMA, layer)
-    for words in (dict(layer="0"), dict(layer=True), dict(length=1.5)):
+    for options in (dict(layer="0"), dict(layer=True), dict(length=1.5)):
         with pytest.raises(TypeError, match="expected a whole number"):
-            rr.from_config(LLAMA, **words)
+            rr.from_config(LLAMA, **options)
     with pytest.raises(ValueError, match="length is 0"):
         rr.from_config(LLAMA, length=0)
     with pytest.raises(ValueError, match="angle_dtype is 'float16'"):

@@ -170,9 +170,9 @@ def test_magnitudes():
 
 @pytest.mark.parametrize("name", ["linear", "ntk", "yarn", "llama3", "ntk_by_parts", "dynamic_ntk", "proportional"])
 def test_float32_stays_float32_and_near(name):
-    words = {"yarn": dict(original_max_position_embeddings=4096), "dynamic_ntk": dict(max_position_embeddings=4096,
+    options = {"yarn": dict(original_max_position_embeddings=4096), "dynamic_ntk": dict(max_position_embeddings=4096,
              length=9000), "ntk_by_parts": dict(original_max_position_embeddings=4096)}.get(name, {})  # fmt: skip
-    exact, rounded = (rr.CATALOGUE[name](128, factor=4.0, **words, angle_dtype=t) for t in ("float64", "float32"))
+    exact, rounded = (rr.CATALOGUE[name](128, factor=4.0, **options, angle_dtype=t) for t in ("float64", "float32"))
     assert np.array_equal(rounded.omega.astype(np.float32), rounded.omega)
     np.testing.assert_allclose(rounded.omega, exact.omega, rtol=PLAIN / ROUNDING * 2.0**-24 * (1 + 2 * 4 * 4 / 3))
     assert not np.array_equal(rounded.omega, exact.omega)
@@ -203,8 +203,8 @@ def test_float32_stays_float32_and_near(name):
         (lambda: frequencies.geometric(8, -1.0), "theta is -1.0"),
     ],
 )
-def test_bad_arguments_say_what_is_wrong(call, words):
-    with pytest.raises(ValueError, match=words):
+def test_bad_arguments_say_what_is_wrong(call, options):
+    with pytest.raises(ValueError, match=options):
         call()
 
 

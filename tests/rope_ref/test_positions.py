@@ -198,9 +198,9 @@ def of_transformers(model, segments, seconds=1.0, tokens_per_second=1):
         config=SimpleNamespace(vision_config=vision),
         get_vision_position_ids=partial(model.get_vision_position_ids, None),
     )
-    words = {"second_per_grid_ts": torch.tensor([seconds] * len(grids))} if model is Qwen2_5_VLModel else {}
+    options = {"second_per_grid_ts": torch.tensor([seconds] * len(grids))} if model is Qwen2_5_VLModel else {}
     kinds, grids = torch.tensor([kinds]), torch.tensor(grids) if grids else None
-    ids, _ = model.get_rope_index(self, torch.zeros_like(kinds), kinds, video_grid_thw=grids, **words)
+    ids, _ = model.get_rope_index(self, torch.zeros_like(kinds), kinds, video_grid_thw=grids, **options)
     return ids[:, 0].T.numpy()
 
 
@@ -303,6 +303,6 @@ P, S, M = rr.positions, rr.shards, rr.multimodal
         (lambda: M.merge_blocks(1, 3, 2), "height is 3"),
     ],
 )
-def test_bad_input_says_what_is_wrong(call, words):
-    with pytest.raises(ValueError, match=words):
+def test_bad_input_says_what_is_wrong(call, options):
+    with pytest.raises(ValueError, match=options):
         call()

@@ -127,9 +127,9 @@ WORDS = {
 
 def small(model_type, **changes):
     """A config of this type, with the sizes of its class but for what must be smaller or fit together."""
-    words = {"num_hidden_layers": 12} if model_type not in ("gptj", "codegen", "gemma3n_text") else {}
-    words |= WORDS.get(model_type, {})
-    return oracle.config_class(model_type)(**words | changes)
+    options = {"num_hidden_layers": 12} if model_type not in ("gptj", "codegen", "gemma3n_text") else {}
+    options |= WORDS.get(model_type, {})
+    return oracle.config_class(model_type)(**options | changes)
 
 
 def check_layer(config, layer, length=None):
@@ -213,8 +213,8 @@ def test_deepseek_pairs_as_its_config_says(rope_interleave):
 
 def test_channels_that_rotate_may_be_counted():
     rope = check_layer(small("minimax_m2", rotary_dim=64), 0)
-    words = {"model_type": "minimax_m2", "head_dim": 128, "rotary_dim": 64}
-    assert rope == rr.from_config(words, angle_dtype="float32") and rope.rotary_dim == 64
+    options = {"model_type": "minimax_m2", "head_dim": 128, "rotary_dim": 64}
+    assert rope == rr.from_config(options, angle_dtype="float32") and rope.rotary_dim == 64
 
 
 @pytest.mark.parametrize("name, rotates", [("esm", "rotary"), ("granitemoehybrid", "rope")])
@@ -299,13 +299,13 @@ def test_any_config_is_an_error_or_what_transformers_computes(config, layer):
     deviates |= FAMILIES[config["model_type"]].by_type and (config.get("rope_scaling") or {}).get("truncate") is False
     if deviates:
         return  # see test_deviations_of_transformers
-    words = {key: value for key, value in copy.deepcopy(config).items() if key != "model_type" and value is not None}
+    options = {key: value for key, value in copy.deepcopy(config).items() if key != "model_type" and value is not None}
     if config["model_type"] == "falcon":  # its class derives head_dim and refuses to be told
-        words.pop("head_dim", None)
+        options.pop("head_dim", None)
     if config["model_type"] == "gemma3n_text":
-        words["num_kv_shared_layers"] = 0
+        options["num_kv_shared_layers"] = 0
     try:
-        theirs = oracle.config_class(config["model_type"])(**words)
+        theirs = oracle.config_class(config["model_type"])(**options)
     except (StrictDataclassError, ZeroDivisionError):
         return  # transformers refuses it, or falls over: there is nothing to compare
     layer = 0 if config["model_type"] == "longcat_flash" else layer  # it counts layers of two attentions each

@@ -168,8 +168,8 @@ def test_golden_directions_are_the_published_ones(axes, heads, steps):
     direction = torch.nn.functional.normalize(z, dim=-1).reshape(heads, pairs, axes)
     speed = low * (high / low) ** torch.linspace(0, 1, pairs - 2, dtype=torch.float64)
     expected = (torch.cat([torch.zeros(2, dtype=torch.float64), speed])[:, None] * direction).numpy()
-    words = {"iterations": steps} if steps else {}
-    ours = rr.video.golden(2 * pairs, axes, heads, low, high, p_zero_freqs=0.25, **words).omega
+    options = {"iterations": steps} if steps else {}
+    ours = rr.video.golden(2 * pairs, axes, heads, low, high, p_zero_freqs=0.25, **options).omega
     # The root of a polynomial is good to some 2^-48, the fraction to axes times i times that; z moves by
     # the inverse density of the normal distribution times it, and the direction by that over |z|.
     z = z.reshape(heads, pairs, axes).numpy() * np.sqrt(2)
@@ -207,6 +207,6 @@ def test_golden_directions_cover_the_sphere(axes):
         (lambda: rr.video.golden(8, 2, p_zero_freqs=2), "p_zero_freqs 2"),
     ],
 )
-def test_bad_input_says_what_is_wrong(call, words):
-    with pytest.raises(ValueError, match=words):
+def test_bad_input_says_what_is_wrong(call, options):
+    with pytest.raises(ValueError, match=options):
         call()

@@ -61,9 +61,9 @@ def frequencies(config, layer_type=None, length=None):
         position_one = module.embed_positions[1].numpy()
         half = len(position_one) // 2
         return np.arctan2(position_one[:half], position_one[half:]), 1.0
-    words = {"layer_type": layer_type} if by_type(config) else {}
+    options = {"layer_type": layer_type} if by_type(config) else {}
     if length is not None:
-        module(torch.zeros(1), torch.tensor([[length - 1]]), **words)
+        module(torch.zeros(1), torch.tensor([[length - 1]]), **options)
     if config.model_type == "ernie4_5_vl_moe_text":  # those of rows, of columns, of time
         w, n = module.inv_freq.numpy(), module.mrope_section[0]
         return np.concatenate([np.stack([w[:n], w[n : 2 * n]], -1).ravel(), w[2 * n :]]), module.attention_scaling

@@ -75,12 +75,12 @@ GENERATES = [name for name in TINY if name != "modernbert"]
 
 def config(name, **changes):
     """The config of a small model; `changes` go to its language model."""
-    words = SIZES | (TINY | ALSO)[name] | changes
+    options = SIZES | (TINY | ALSO)[name] | changes
     if name in ("qwen2_vl", "qwen2_5_vl"):
         ids = {"image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
         tower = TOWER if name == "qwen2_vl" else TOWER_2_5
-        return transformers.AutoConfig.for_model(name, text_config=words, vision_config=tower, **ids)
-    return transformers.AutoConfig.for_model(name, **words)
+        return transformers.AutoConfig.for_model(name, text_config=options, vision_config=tower, **ids)
+    return transformers.AutoConfig.for_model(name, **options)
 
 
 def build(name, dtype=torch.float32, seed=0, **changes):
@@ -100,7 +100,7 @@ def auto(name):
     return transformers.AutoModelForImageTextToText if name.endswith("_vl") else transformers.AutoModelForCausalLM
 
 
-def greedy(model, ids, tokens, **words):
+def greedy(model, ids, tokens, **options):
     """Exactly so many tokens after ids."""
-    words = {"attention_mask": torch.ones_like(ids), "do_sample": False} | words
-    return model.generate(input_ids=ids, max_new_tokens=tokens, min_new_tokens=tokens, **words)
+    options = {"attention_mask": torch.ones_like(ids), "do_sample": False} | options
+    return model.generate(input_ids=ids, max_new_tokens=tokens, min_new_tokens=tokens, **options)

@@ -211,7 +211,7 @@ def test_an_implementation_that_is_wrong_is_left_out_with_its_error(small, bench
     (kernels, "size"), (against, "peers"), (calls, "together"), (pools, "alternating"),
 ])  # fmt: skip
 def test_nothing_is_timed_or_written_where_ours_is_wrong(small, bench, monkeypatch, module, only):
-    monkeypatch.setattr(module, "rotate", lambda x, *tables, **words: x.clone())
+    monkeypatch.setattr(module, "rotate", lambda x, *tables, **options: x.clone())
     done = bench("--quick", "--only", only)
     assert done.status == 1 and done.found is None and "is off by" in done.err
 

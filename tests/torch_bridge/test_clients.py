@@ -43,11 +43,11 @@ def test_helpers_are_those_of_the_original():
 
 
 @pytest.mark.parametrize("words", [{}, {"use_xpos": True}, {"freqs_for": "pixel"}])
-def test_attributes_are_right_to_read_and_are_no_state(words):
-    words = {"cache_max_seq_len": 64} | words
-    mine, theirs = RotaryEmbedding(8, **words), original.RotaryEmbedding(8, **words)
+def test_attributes_are_right_to_read_and_are_no_state(options):
+    options = {"cache_max_seq_len": 64} | options
+    mine, theirs = RotaryEmbedding(8, **options), original.RotaryEmbedding(8, **options)
     assert set(mine.state_dict()) == {"freqs"} and not list(mine.buffers())
-    if words.get("freqs_for") != "pixel":
+    if options.get("freqs_for") != "pixel":
         theirs.rotate_queries_or_keys(torch.randn(1, 64, 8), scale=1.0)  # fills what it keeps
         torch.testing.assert_close(mine.cached_freqs, theirs.cached_freqs[:64], atol=1e-5, rtol=1e-5)
         assert mine.cached_freqs_seq_len.item() == 64
@@ -61,9 +61,9 @@ def test_attributes_are_right_to_read_and_are_no_state(words):
 
 @pytest.mark.parametrize("words", [{"freqs_for": "pixel"}, {"custom_freqs": torch.ones(3)}, {"freqs_for": "constant"}])
 @pytest.mark.parametrize("dim", [21, np.int64(20), torch.tensor(20)])
-def test_a_dim_that_the_original_takes(dim, words):
-    words = words | {"cache_if_possible": False}  # what the original keeps has room for dim channels alone
-    mine, theirs = RotaryEmbedding(dim, **words), original.RotaryEmbedding(int(dim), **words)
+def test_a_dim_that_the_original_takes(dim, options):
+    options = options | {"cache_if_possible": False}  # what the original keeps has room for dim channels alone
+    mine, theirs = RotaryEmbedding(dim, **options), original.RotaryEmbedding(int(dim), **options)
     torch.testing.assert_close(mine.freqs, theirs.freqs)
     x = torch.randn(1, 4, 24)
     torch.testing.assert_close(mine.rotate_queries_or_keys(x), theirs.rotate_queries_or_keys(x), atol=1e-5, rtol=1e-5)
@@ -78,10 +78,10 @@ def test_what_is_no_dim():
 
 
 @pytest.mark.parametrize("words", [{}, {"learned_freq": True}, {"freqs_for": "pixel"}, {"cache_if_possible": False}])
-def test_what_is_trained_when_all_is_unfrozen(words):
+def test_what_is_trained_when_all_is_unfrozen(options):
     """Frequencies move where those of the original do, and nowhere else."""
     moved = []
-    for made in (RotaryEmbedding(8, **words), original.RotaryEmbedding(8, **words)):
+    for made in (RotaryEmbedding(8, **options), original.RotaryEmbedding(8, **options)):
         made.requires_grad_(True)
         before, x = made.freqs.detach().clone(), torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
         made.rotate_queries_or_keys(x)  # the original keeps its first angles, without a gradient

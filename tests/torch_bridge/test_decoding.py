@@ -26,8 +26,8 @@ def small_as_if_large(monkeypatch):
     decoding.taken.clear()
 
 
-def greedy(model, ids=IDS, tokens=24, **words):
-    return generated(model, ids, tokens, **words)
+def greedy(model, ids=IDS, tokens=24, **options):
+    return generated(model, ids, tokens, **options)
 
 
 def paths():
@@ -58,10 +58,10 @@ def test_long_greedy_generation_is_that_of_the_original():
 @pytest.mark.parametrize("name", ["llama", "gemma3_text"])
 def test_assisted_decoding_crops_the_cache(name):
     model, assistant = build(name), build(name, seed=1)
-    words = {"assistant_model": assistant, "num_assistant_tokens": 4}
-    before = greedy(model, IDS[:1], **words)
+    options = {"assistant_model": assistant, "num_assistant_tokens": 4}
+    before = greedy(model, IDS[:1], **options)
     with patch(model), patch(assistant):
-        assert torch.equal(greedy(model, IDS[:1], **words), before)
+        assert torch.equal(greedy(model, IDS[:1], **options), before)
     assert "attend" in paths()
 
 
@@ -184,9 +184,9 @@ WRONG = [
 
 @pytest.mark.parametrize(("wrong", "kind", "text"), WRONG, ids=str)
 def test_what_is_wrong_is_named(wrong, kind, text):
-    words = {"query": torch.zeros(1, 2, 1, 8), "key": torch.zeros(1, 1, 9, 8), "value": torch.zeros(1, 1, 9, 8)} | wrong
+    right = {"query": torch.zeros(1, 2, 1, 8), "key": torch.zeros(1, 1, 9, 8), "value": torch.zeros(1, 1, 9, 8)}
     with pytest.raises(kind, match=text):
-        attend(**words)
+        attend(**right | wrong)
 
 
 def test_storage_that_was_freed_is_named():
@@ -197,5 +197,5 @@ def test_storage_that_was_freed_is_named():
 
 
 def test_the_operator_is_one():
-    words = (torch.randn(1, 4, 2, 16), torch.randn(1, 2, 20, 16), torch.randn(1, 2, 20, 16))
-    torch.library.opcheck(torch.ops.rope_ref.attend.default, words, {"window": 5})
+    options = (torch.randn(1, 4, 2, 16), torch.randn(1, 2, 20, 16), torch.randn(1, 2, 20, 16))
+    torch.library.opcheck(torch.ops.rope_ref.attend.default, options, {"window": 5})

@@ -59,7 +59,7 @@ def test_functions_have_the_same_arguments_and_defaults(name):
 
 
 @st.composite
-def words(draw):
+def options(draw):
     dim = 2 * draw(st.integers(2, 9))
     return dict(
         dim=dim,
@@ -76,41 +76,41 @@ def words(draw):
     )
 
 
-def both(words):
+def both(options):
     """Fresh modules with the same frequencies, bit for bit."""
-    a, b = ours.RotaryEmbedding(**words), original.RotaryEmbedding(**words)
+    a, b = ours.RotaryEmbedding(**options), original.RotaryEmbedding(**options)
     assert a.state_dict().keys() == b.state_dict().keys()
     for first, second in ((a, b), (b, a)):
         second.load_state_dict(first.state_dict())
     return a, b
 
 
-@given(words(), st.integers(0, 40), st.integers(0, 20), st.sampled_from([None, 0.5, "rows"]))
-def test_rotate_queries_or_keys(words, seq, offset, scale):
-    a, b = both(words)
-    t = torch.randn(2, seq, 3, words["dim"] + 2) if words["seq_before_head_dim"] else torch.randn(
-        2, 3, seq, words["dim"] + 2)
+@given(options(), st.integers(0, 40), st.integers(0, 20), st.sampled_from([None, 0.5, "rows"]))
+def test_rotate_queries_or_keys(options, seq, offset, scale):
+    a, b = both(options)
+    t = torch.randn(2, seq, 3, options["dim"] + 2) if options["seq_before_head_dim"] else torch.randn(
+        2, 3, seq, options["dim"] + 2)
     if scale == "rows":
-        scale = torch.rand(seq, 1, words["dim"]) if words["seq_before_head_dim"] else torch.rand(seq, words["dim"])
+        scale = torch.rand(*((seq, 1) if options["seq_before_head_dim"] else (seq,)), options["dim"])
     x, y = (m.rotate_queries_or_keys(t, offset=offset, scale=scale) for m in (a, b))
     close(x, y, parity(t, seq + offset, float(a.freqs.detach().abs().max())) if seq else 0)
 
 
-@given(words(), st.integers(1, 20), st.integers(0, 20), st.integers(0, 5))
-def test_rotate_queries_with_cached_keys(words, new, old, offset):
-    a, b = both(words)
-    axis = -3 if words["seq_before_head_dim"] else -2
-    q, k = (torch.randn(2, n, 3, words["dim"]).transpose(1, axis) for n in (new, new + old))
+@given(options(), st.integers(1, 20), st.integers(0, 20), st.integers(0, 5))
+def test_rotate_queries_with_cached_keys(options, new, old, offset):
+    a, b = both(options)
+    axis = -3 if options["seq_before_head_dim"] else -2
+    q, k = (torch.randn(2, n, 3, options["dim"]).transpose(1, axis) for n in (new, new + old))
     for x, y in zip(*(m.rotate_queries_with_cached_keys(q, k, offset=offset) for m in (a, b)), strict=True):
         close(x, y, parity(torch.cat((q, k), axis), 45, float(a.freqs.detach().abs().max())))
 
 
-@given(words(), st.integers(1, 40))
-def test_xpos(words, seq):
-    words |= dict(use_xpos=True, xpos_scale_base=64, num_freqs=words["dim"] // 2)
-    a, b = both(words)
-    axis = -3 if words["seq_before_head_dim"] else -2
-    q, k = torch.randn(2, 2, seq, 3, words["dim"]).transpose(2, axis)
+@given(options(), st.integers(1, 40))
+def test_xpos(options, seq):
+    options |= dict(use_xpos=True, xpos_scale_base=64, num_freqs=options["dim"] // 2)
+    a, b = both(options)
+    axis = -3 if options["seq_before_head_dim"] else -2
+    q, k = torch.randn(2, 2, seq, 3, options["dim"]).transpose(2, axis)
     # 3.5^(20/64), and a float32 power adds a few roundings of its exponent
     for x, y in zip(*(m.rotate_queries_and_keys(q, k) for m in (a, b)), strict=True):
         close(x, y, parity(torch.stack((q, k)), 40, float(a.freqs.detach().abs().max()), 3.5 ** (40 / 64)))
@@ -118,11 +118,11 @@ def test_xpos(words, seq):
     close(a.get_scale(places), b.get_scale(places), 32 * UNIT["float32"] * 3.5 ** (40 / 64))
 
 
-@given(words(), st.lists(st.integers(1, 5), min_size=1, max_size=3), st.sampled_from([None, "tuple", "tensor"]))
-def test_get_axial_freqs(words, dims, offsets):
+@given(options(), st.lists(st.integers(1, 5), min_size=1, max_size=3), st.sampled_from([None, "tuple", "tensor"]))
+def test_get_axial_freqs(options, dims, offsets):
     if offsets is not None:
-        words["cache_if_possible"] = False  # the cache of the original forgets the offsets of all axes but the first
-    a, b = both(words)
+        options["cache_if_possible"] = False  # the cache of the original forgets the offsets of all axes but the first
+    a, b = both(options)
     values = tuple(float(i) - 0.5 for i in range(len(dims)))
     offsets = {None: None, "tuple": values, "tensor": torch.tensor(values)}[offsets]
     x, y = (m.get_axial_freqs(*dims, offsets=offsets) for m in (a, b))

@@ -30,19 +30,19 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_fac
 
 
 @torch.no_grad()
-def logits(model, ids=IDS, **words):
-    return model(input_ids=ids, **words).logits
+def logits(model, ids=IDS, **options):
+    return model(input_ids=ids, **options).logits
 
 
-def greedy(model, ids=IDS[:, :8], tokens=64, **words):
-    return generated(model, ids, tokens, **words)
+def greedy(model, ids=IDS[:, :8], tokens=64, **options):
+    return generated(model, ids, tokens, **options)
 
 
-def same_tokens(model, **words):
-    before = greedy(model, **words)
+def same_tokens(model, **options):
+    before = greedy(model, **options)
     with patch(model):
         assert any(isinstance(m, patched.Patched) for m in model.modules())
-        assert torch.equal(greedy(model, **words), before)
+        assert torch.equal(greedy(model, **options), before)
 
 
 class Watch:
@@ -57,9 +57,9 @@ class Watch:
                     monkeypatch.setattr(f"{module.original.__module__}.{name}", watched)
 
     def around(self, inner, name):
-        def watched(*given, **words):
+        def watched(*given, **options):
             many = 1 if len(given) == 3 else 2  # q and k, or one tensor; then two tables
-            out = inner(*given, **words)
+            out = inner(*given, **options)
             for x, y in zip(given[:many], (out,) if many == 1 else out, strict=True):
                 if y.requires_grad:
                     y.retain_grad()
@@ -183,8 +183,8 @@ def test_another_model_of_the_class_stays_as_it_is(name):
 @generates
 @pytest.mark.parametrize("cache", ["static", "none"])  # dynamic ones are the default
 def test_caches(name, cache):
-    words = {"use_cache": False} if cache == "none" else {"cache_implementation": cache} if cache == "static" else {}
-    same_tokens(build(name), tokens=12, **words)
+    options = {"use_cache": False} if cache == "none" else {"cache_implementation": cache} if cache == "static" else {}
+    same_tokens(build(name), tokens=12, **options)
 
 
 @generates
@@ -218,11 +218,11 @@ def test_assisted_decoding(name):
 def test_a_cache_can_be_handed_over(name):
     """Rotated keys are laid out as the original lays them out."""
     model = build(name)
-    words = {"cache": transformers.DynamicCache(config=model.config.get_text_config()), "use_cache": True}
+    options = {"cache": transformers.DynamicCache(config=model.config.get_text_config()), "use_cache": True}
     before = logits(model)
     with patch(model):
-        logits(model, IDS[:, :16], **words)
-    after = torch.stack([logits(model, IDS[:, i : i + 1], **words)[:, 0] for i in range(16, 24)], 1)
+        logits(model, IDS[:, :16], **options)
+    after = torch.stack([logits(model, IDS[:, i : i + 1], **options)[:, 0] for i in range(16, 24)], 1)
     torch.testing.assert_close(after, before[:, 16:], rtol=0, atol=2e-4 * float(before.abs().max()))
 
 
@@ -370,13 +370,13 @@ def test_images():
     for name in ("qwen2_vl", "qwen2_5_vl"):
         model = build(name)
         ids = torch.cat([IDS[:1, :4], torch.tensor([[92, *[90] * 4, 93]]), IDS[:1, 4:8]], 1)
-        words = {"pixel_values": torch.randn(16, 3 * 2 * 4 * 4, generator=torch.Generator().manual_seed(3)),
+        options = {"pixel_values": torch.randn(16, 3 * 2 * 4 * 4, generator=torch.Generator().manual_seed(3)),
                  "image_grid_thw": torch.tensor([[1, 4, 4]]), "mm_token_type_ids": (ids == 90).int()}  # fmt: skip
-        before = logits(model, ids, **words)
-        flat = logits(model, ids, **words, position_ids=torch.arange(ids.shape[1]).expand(3, 1, -1))
+        before = logits(model, ids, **options)
+        flat = logits(model, ids, **options, position_ids=torch.arange(ids.shape[1]).expand(3, 1, -1))
         assert (before - flat).abs().max() > 0.01  # the axes do differ
         with patch(model):
-            after = logits(model, ids, **words)
+            after = logits(model, ids, **options)
             assert type(model.model.visual.rotary_pos_emb).__name__.endswith("VisionRotaryEmbedding")
         torch.testing.assert_close(after, before, rtol=0, atol=2e-4 * float(before.abs().max()))
 

@@ -123,15 +123,15 @@ def test_packed_sequences(lengths, offset):
 def test_the_kit_finds_nothing(name):
     """Its properties of values, laws, layouts, dtypes, modules, gradients and caches."""
     rotary = Rotary(ROPES[name])
-    words = {
+    options = {
         "shift": lambda keys, positions, distance: rotary.rotate_cached_keys(keys, positions, distance=distance),
         "module": lambda: Rotary(ROPES[name]),
         "call": lambda module, x, positions: module(x, x, positions)[0],
         "layout": "bhsd",
     }
     if name != "axes":
-        words["decode"] = lambda x, offset: rotary(x, x, offset=offset)[0]
-    report = check(lambda x, p: rotary(x, x, p)[0], rotary.rope, budget="quick", arrays="torch", **words)
+        options["decode"] = lambda x, offset: rotary(x, x, offset=offset)[0]
+    report = check(lambda x, p: rotary(x, x, p)[0], rotary.rope, budget="quick", arrays="torch", **options)
     assert report.passed, report
 
 
@@ -258,9 +258,9 @@ def test_bad_input():
         (ValueError, "expected 16 channels", (q[..., :8], k), {}),
         (TypeError, "expected floating point", (q.int(), k.int()), {}),
     ]
-    for kind, message, tensors, words in bad:
+    for kind, message, tensors, options in bad:
         with pytest.raises(kind, match=message):
-            rotary(*tensors, **words)
+            rotary(*tensors, **options)
     with pytest.raises(TypeError, match="rope is a int; expected a Rope"):
         Rotary(64)
     for name, message in (("axes", "since the Rope has 2 axes"), ("heads", "and then 2 axes|2 axes")):

@@ -98,9 +98,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "words", "kind", "text"), WRONG, ids=str)
-def test_a_window_that_cannot_be_is_named(name, words, kind, text):
+def test_a_window_that_cannot_be_is_named(name, options, kind, text):
     with pytest.raises(kind, match=text):
-        RotaryCache(build(name).config, **words)
+        RotaryCache(build(name).config, **options)
 
 
 @torch.no_grad()

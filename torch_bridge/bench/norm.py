@@ -61,8 +61,8 @@ def in_place(xs: Sequence[Tensor], weight: Tensor, cos: Tensor, sin: Tensor, pai
     """numba_kernels, to where x is; apart, rms_norm makes a new tensor, which is then turned in place."""
     (x,), tables = xs, (cos.numpy(), sin.numpy())
 
-    def turned(call: Callable[..., Any], *weights: Any, **words: Any) -> Sequence[Tensor]:
-        call(array(x), *weights, *tables, pairing=pairing, out=array(x), **words)
+    def turned(call: Callable[..., Any], *weights: Any, **options: Any) -> Sequence[Tensor]:
+        call(array(x), *weights, *tables, pairing=pairing, out=array(x), **options)
         return xs
 
     def apart() -> Sequence[Tensor]:

@@ -50,9 +50,9 @@ def measure(case: Case, effort: Effort) -> Sequence[Row]:
     out = torch.empty_like(x)
     calls = {}
     for name, (t, (c, s), positions) in ways.items():
-        words: dict[str, Any] = {"out": array(out.view(t.shape)), "pairing": case.pairing}
-        words |= {} if positions is None else {"positions": positions.numpy()}
-        calls[name] = partial(nk.rotate, array(t), c.numpy(), s.numpy(), **words)
+        options: dict[str, Any] = {"out": array(out.view(t.shape)), "pairing": case.pairing}
+        options |= {} if positions is None else {"positions": positions.numpy()}
+        calls[name] = partial(nk.rotate, array(t), c.numpy(), s.numpy(), **options)
         calls[name]()
         c, s = (c, s) if positions is None else (c[positions], s[positions])
         close(name, out.view(t.shape), rotated(t, c, s, case.pairing), roundings(t, c, s))

@@ -50,7 +50,7 @@ class Caller:
                     result = self._here(function, *args)
                     self.apart = False
                     return result
-            raise Failed(told(error)) from error
+            raise Failed(message(error)) from error
         self.answered = True
         return result
 
@@ -58,10 +58,10 @@ class Caller:
         try:
             return function(*args)
         except (Exception, SystemExit) as error:
-            raise Failed(told(error)) from error
+            raise Failed(message(error)) from error
 
 
-def told(error: BaseException) -> str:
+def message(error: BaseException) -> str:
     """An error of somebody else's code, in a sentence."""
     text, kind = " ".join(str(error).split()), type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

@@ -101,9 +101,13 @@ def cases(
     return tuple(replace(probe, layer=layer) for layer in subject.kinds)
 
 
-def drawn(**words: Any) -> Draw:
-    """Cases with these words, each either the word or a function from the facts to it."""
-    return lambda subject, facts: cases(subject, facts, **{k: v(facts) if callable(v) else v for k, v in words.items()})
+def drawn(**options: Any) -> Draw:
+    """Cases with these options, each either a value or a function from the facts to it."""
+
+    def draw(subject: Subject, facts: Facts) -> SearchStrategy[Case]:
+        return cases(subject, facts, **{k: v(facts) if callable(v) else v for k, v in options.items()})
+
+    return draw
 
 
 def unless(holds: Callable[[Subject, Facts], bool], why: str) -> Callable[[Subject, Facts], str]:

@@ -71,9 +71,9 @@ def differentiable(subject: Subject, facts: Facts) -> str:
 def steps_back(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     wide = tuple(d for d in facts.dtypes if d in ("float32", "float64")) or facts.dtypes[:1]
     memory = ("contiguous", "sliced", "transposed") if facts.strided else ("contiguous",)
-    words: dict[str, Any] = {"starts": apart, "batches": facts.batches, "dtype": wide, "memory": memory}
-    shared = drawn(**words)(subject, facts)
-    return shared | drawn(kind="rows", **words)(subject, facts) if facts.rows else shared
+    options: dict[str, Any] = {"starts": apart, "batches": facts.batches, "dtype": wide, "memory": memory}
+    shared = drawn(**options)(subject, facts)
+    return shared | drawn(kind="rows", **options)(subject, facts) if facts.rows else shared
 
 
 # ---- modules: each makes a module some way, and judges what it computes ----

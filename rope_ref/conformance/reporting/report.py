@@ -173,7 +173,7 @@ class Report:
                 time=f"{outcome.seconds:.3f}",
             )  # fmt: skip
             if verdict != "passed":
-                message, text = self.told(outcome)
+                message, text = self.failure(outcome)
                 element = ET.SubElement(case, "failure" if verdict == "failed" else "skipped", message=legal(message))
                 element.text = legal(text)
         suite.attrib |= {
@@ -185,7 +185,7 @@ class Report:
         ET.indent(suites)
         return ET.tostring(suites, encoding="unicode", xml_declaration=False) + "\n"
 
-    def told(self, outcome: Outcome) -> tuple[str, str]:
+    def failure(self, outcome: Outcome) -> tuple[str, str]:
         """Why a property did not pass: in a line, and at length."""
         verdict, behind = self.verdict(outcome), self.behind(outcome)
         if verdict == "skipped":

@@ -21,14 +21,14 @@ def snippet(subject: Subject, adapter: str, case: tuple[Probe, ...]) -> str:
     lines = [f"{IMPORTS}subject = Subject(implementation, {ropes(subject)}, kind={subject.kind!r})"]
     if adapter in subject.adapters():
         for probe in case:
-            lines.append(f"probe = {told(probe)}")
+            lines.append(f"probe = {described(probe)}")
             lines.append(f"assert subject.deviates(subject.ask({adapter!r}, probe), probe) is None")
     else:
-        lines += [f"# {adapter}, called in this order:"] + [f"{told(probe)}" for probe in case]
+        lines += [f"# {adapter}, called in this order:"] + [f"{described(probe)}" for probe in case]
     return "\n".join(lines)
 
 
-def told(probe: Probe) -> str:
+def described(probe: Probe) -> str:
     """A probe by what is not as usual."""
     fields = Probe.__dataclass_fields__
     words = [f"{n}={v!r}" for n, v in vars(probe).items() if n in fields and v != fields[n].default]

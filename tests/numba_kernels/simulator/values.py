@@ -32,14 +32,14 @@ def test_any_memory_gives_the_bits_of_the_cpu(data, rope, axes, seed, dtype, whe
     tables = rr.tables(rope, np.arange(9) if gather else p, arithmetic(dtype))
     cos, sin = (arrange(t, data.draw(layouts(t.ndim)))[0] for t in tables)
     rows = arrange(p, data.draw(layouts(p.ndim)))[0] if gather and p.ndim else p
-    words = dict(pairing=rope.pairing, start=rope.start, inverse=inverse)
-    expected = nk.rotate(x, cos, sin, positions=rows if gather else None, **words)
+    options = dict(pairing=rope.pairing, start=rope.start, inverse=inverse)
+    expected = nk.rotate(x, cos, sin, positions=rows if gather else None, **options)
     before = block.copy()
     out, guard = (x, block) if where == "in place" else arrange(np.zeros_like(x), data.draw(layouts(x.ndim)))
     untouched = guard.copy()
     on_device = Device(rows) if gather and data.draw(st.booleans()) else rows
     target = None if where == "new" else Device(out)
-    y = nc.rotate(Device(x), Device(cos), Device(sin), positions=on_device if gather else None, out=target, **words)
+    y = nc.rotate(Device(x), Device(cos), Device(sin), positions=on_device if gather else None, out=target, **options)
     assert target is None or y is target
     found = y.copy_to_host() if where == "new" else out
     assert found.tobytes() == expected.tobytes()
@@ -61,13 +61,13 @@ def test_query_and_key_in_one_launch(data, pairing, dtype, seed, heads, groups):
     q, k = (stored(normal(seed, 2, n, seq, width), dtype) for n in (heads, groups))
     if data.draw(st.booleans()):  # laid as (batch, seq, heads, head_dim)
         q = np.ascontiguousarray(q.swapaxes(1, 2)).swapaxes(1, 2)
-    words = dict(pairing=pairing, start=start)
-    expected = [nk.rotate(t, cos, sin, positions=rows, **words) for t in (q, k)]
+    options = dict(pairing=pairing, start=start)
+    expected = [nk.rotate(t, cos, sin, positions=rows, **options) for t in (q, k)]
     given = [Device(a) for a in (q, k, cos, sin)]
-    results = nc.rotate_query_key(*given, positions=Device(rows), **words)
+    results = nc.rotate_query_key(*given, positions=Device(rows), **options)
     for result, wanted in zip(results, expected, strict=True):
         assert result.copy_to_host().tobytes() == wanted.tobytes()
-    results = nc.rotate_query_key(*given, positions=Device(rows), out=given[:2], **words)
+    results = nc.rotate_query_key(*given, positions=Device(rows), out=given[:2], **options)
     assert results == tuple(given[:2])
     assert q.tobytes() == expected[0].tobytes() and k.tobytes() == expected[1].tobytes()
 
@@ -82,10 +82,10 @@ def test_normalisation_then_rotation(pairing, dtype, heavy, seed, sizes, in_plac
     weights = [rounded(1 + normal(seed + i, width) / 4, heavy) for i in (2, 3)]
     tables = normal(seed, 2, 3, pairs).astype(arithmetic(dtype))
     given = [Device(stored(t, dtype)) for t in (q, k)]
-    heavies, words = [Device(stored(w, heavy)) for w in weights], dict(pairing=pairing, start=start, epsilon=1e-5)
-    alone = nc.normalise_and_rotate(given[0], heavies[0], *map(Device, tables), **words)
+    heavies, options = [Device(stored(w, heavy)) for w in weights], dict(pairing=pairing, start=start, epsilon=1e-5)
+    alone = nc.normalise_and_rotate(given[0], heavies[0], *map(Device, tables), **options)
     results = nc.rotate_query_key(
-        *given, *map(Device, tables), weights=heavies, out=given if in_place else (None, None), **words
+        *given, *map(Device, tables), weights=heavies, out=given if in_place else (None, None), **options
     )
     assert (alone.copy_to_host() == (given[0].array if in_place else results[0].copy_to_host())).all()
     unit = float(np.finfo(arithmetic(dtype)).eps) / 2
@@ -155,13 +155,13 @@ def test_positions_outside_the_tables_give_nan(dtype):
 
 
 def test_every_half_number_has_the_bits_of_the_cpu():
-    words = np.arange(2**16, dtype=np.uint16).reshape(-1, 64)
+    options = np.arange(2**16, dtype=np.uint16).reshape(-1, 64)
     cos, sin = np.array([[0.6]], np.float32), np.array([[0.8]], np.float32)
-    for x in (words, words.view(np.float16)):
+    for x in (options, options.view(np.float16)):
         table = [np.repeat(t, 32, 1) for t in (cos, sin)]
         y = nc.rotate(Device(x), *map(Device, table), pairing="half-split").copy_to_host()
         expected = nk.rotate(x, *table, pairing="half-split")
-        kind = "bfloat16" if x is words else "float16"  # a GPU has one NaN, and of two that meet either may go on
+        kind = "bfloat16" if x is options else "float16"  # a GPU has one NaN, and of two that meet either may go on
         nans = [np.isnan(value(t, kind)) for t in (y, expected)]
         assert np.array_equal(*nans)
         y, expected = (np.where(nans[0], 0, t.view(np.uint16)) for t in (y, expected))

@@ -84,16 +84,16 @@ def yarn_scale(factor, mscale=1):
     return mpf("0.1") * mscale * log(mpf(factor)) + 1
 
 
-def whole(layers, head_dim, theta=10000, **words):
-    return [case(range(layers), head_dim, plain(head_dim, theta), **words)]
+def whole(layers, head_dim, theta=10000, **options):
+    return [case(range(layers), head_dim, plain(head_dim, theta), **options)]
 
 
-def part(layers, head_dim, width, theta=10000, **words):
-    return [case(range(layers), head_dim, plain(width, theta), **words)]
+def part(layers, head_dim, width, theta=10000, **options):
+    return [case(range(layers), head_dim, plain(width, theta), **options)]
 
 
-def bands(layers, head_dim, theta, factor, **words):
-    return [case(layers, head_dim, llama3(plain(head_dim, theta), factor, 1, 4, 8192), **words)]
+def bands(layers, head_dim, theta, factor, **options):
+    return [case(layers, head_dim, llama3(plain(head_dim, theta), factor, 1, 4, 8192), **options)]
 
 
 MODELS = {
