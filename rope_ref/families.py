@@ -72,7 +72,7 @@ FAMILIES: dict[str, Family] = {
     "muse_glimmer_assistant": Family(theta=5e5, defaults=HEAD_128),
     "minimax_m2": Family(theta=5e6, partial=1.0, narrowed=True, defaults=HEAD_128),
     "ministral3": Family(theta=1e6, aside=MISTRAL_4, explicit=True, defaults=HEAD_128),
-    "esm": Family(rotates="rotary"),
+    "esm": Family(rotates="rotary", types={"default": "default"}),
     "apertus1p5": Family(text="apertus1p5_text"),
     **dict.fromkeys(("emu3_text_model", "mixtral"), Family(theta=1e6)),
     **dict.fromkeys(("bitnet", "csm", "flex_olmo"), Family(theta=5e5)),

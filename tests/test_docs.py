@@ -116,7 +116,7 @@ def test_what_examples_print_is_shown_and_their_names_are_shared():
 
 
 @pytest.mark.parametrize(
-    "tag, words",
+    "tag, options",
     [
         ('<a href="missing.html">', "no page"),
         ('<a href="b.html#missing">', "no anchor"),

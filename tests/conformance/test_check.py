@@ -31,7 +31,7 @@ def hangs(x, positions):
     time.sleep(30)
 
 
-@pytest.mark.parametrize("apply, words", [
+@pytest.mark.parametrize("apply, options", [
     (raises, "raised KeyError: 'cos_cached'"),
     (lambda x, positions: None, "returned None"),
     (lambda x, positions: "cos", "returned"),
@@ -63,7 +63,7 @@ def test_what_writes_over_its_input_is_told():
     assert [f.bug for f in checked(over, strided=False).findings] == ["INPL"]
 
 
-@pytest.mark.parametrize("words, error", [
+@pytest.mark.parametrize("options, error", [
     ({"budget": "huge"}, "budget is 'huge'"),
     ({"layout": "bsdx"}, "layout is 'bsdx'"),
 ])  # fmt: skip

@@ -25,7 +25,7 @@ def test_a_right_one_conforms(apply):
     assert report.inferred["arrays"] == "jax" and "float64" not in report.inferred["dtypes"]
 
 
-@pytest.mark.parametrize("words, bug", [({"dtype": jnp.bfloat16}, "POSDT"), ({"theta": 5000.0}, "THETA")])
+@pytest.mark.parametrize("options, bug", [({"dtype": jnp.bfloat16}, "POSDT"), ({"theta": 5000.0}, "THETA")])
 def test_a_wrong_one_is_named(options, bug):
     apply = jax.jit(lambda x, p: turned(x, p, **options))
     report = check(apply, ROPE, budget="quick", arrays="jax", dtypes=("float32",))

@@ -171,7 +171,7 @@ X, W, C = np.ones((2, 3, 4), np.float32), np.ones(4), np.ones((3, 2), np.float32
 
 
 @pytest.mark.parametrize(
-    "error, words, arguments",
+    "error, options, arguments",
     [
         (ValueError, r"weight has shape \(3,\); expected \(4,\)", dict(weight=W[:3])),
         (ValueError, r"weight has shape \(1, 4\)", dict(weight=W[None])),
@@ -274,7 +274,7 @@ def test_a_device_without_a_kernel_takes_plain_torch():
 
 
 @pytest.mark.parametrize(
-    "error, words, place, tensor",
+    "error, options, place, tensor",
     [
         (ValueError, r"query_weight is \(7,\), torch.float32; expected floating point \(8,\)", 2, torch.ones(7)),
         (ValueError, "key_weight is .*int64", 3, torch.ones(8).long()),

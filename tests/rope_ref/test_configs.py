@@ -143,7 +143,7 @@ NAN = float("nan")
 
 
 @pytest.mark.parametrize(
-    "changes, words",
+    "changes, options",
     [
         (dict(model_type="bert"), "model_type is 'bert'; expected one of the .*like="),
         (dict(model_type=None), "model_type is None"),
@@ -195,6 +195,7 @@ NAN = float("nan")
         (dict(model_type="gptj", rotary=False, n_layer=4), "rotary is False"),
         (dict(model_type="gptj", rope_theta=1e6), "rope_theta is 1000000.0"),
         (dict(model_type="phi3", rope_scaling=BANDS), "rope_type is 'llama3'"),
+        (dict(model_type="esm", position_embedding_type="rotary", rope_scaling=BANDS), "expected one of default"),
         (dict(model_type="phi", partial_rotary_factor=1.5), "at most 1"),
         (dict(model_type="deepseek_v3", head_dim=100), "head_dim is 100; expected qk_rope_head_dim = 64"),
         (dict(model_type="qwen2_vl", rope_scaling={"type": "mrope", "mrope_section": [1, 2, 3]}), "add up to 32"),

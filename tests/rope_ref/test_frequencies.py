@@ -179,7 +179,7 @@ def test_float32_stays_float32_and_near(name):
 
 
 @pytest.mark.parametrize(
-    "call, words",
+    "call, options",
     [
         (lambda: rr.variants.linear(8, 0.5), "factor is 0.5"),
         (lambda: rr.variants.linear(8, float("nan")), "factor is nan"),

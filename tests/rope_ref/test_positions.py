@@ -265,7 +265,7 @@ P, S, M = rr.positions, rr.shards, rr.multimodal
 
 
 @pytest.mark.parametrize(
-    "call, words",
+    "call, options",
     [
         (lambda: P.sequence(-1), "length is -1; expected at least 0"),
         (lambda: P.sequence(2.5), "length is 2.5; expected a whole number"),

@@ -192,7 +192,7 @@ def test_golden_directions_cover_the_sphere(axes):
 
 
 @pytest.mark.parametrize(
-    "call, words",
+    "call, options",
     [
         (lambda: rr.video.cogvideox(40), "head_dim is 40; expected a multiple of 16"),
         (lambda: rr.video.flux((16, 5)), "axes_dim holds 5"),

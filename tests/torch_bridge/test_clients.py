@@ -42,7 +42,7 @@ def test_helpers_are_those_of_the_original():
     assert ours.exists(0) and not ours.exists(None) and ours.default(None, 3) == 3 and ours.default(2, 3) == 2
 
 
-@pytest.mark.parametrize("words", [{}, {"use_xpos": True}, {"freqs_for": "pixel"}])
+@pytest.mark.parametrize("options", [{}, {"use_xpos": True}, {"freqs_for": "pixel"}])
 def test_attributes_are_right_to_read_and_are_no_state(options):
     options = {"cache_max_seq_len": 64} | options
     mine, theirs = RotaryEmbedding(8, **options), original.RotaryEmbedding(8, **options)
@@ -59,7 +59,10 @@ def test_attributes_are_right_to_read_and_are_no_state(options):
     assert mine.dummy.device == mine.freqs.device
 
 
-@pytest.mark.parametrize("words", [{"freqs_for": "pixel"}, {"custom_freqs": torch.ones(3)}, {"freqs_for": "constant"}])
+KINDS = [{"freqs_for": "pixel"}, {"custom_freqs": torch.ones(3)}, {"freqs_for": "constant"}]
+
+
+@pytest.mark.parametrize("options", KINDS)
 @pytest.mark.parametrize("dim", [21, np.int64(20), torch.tensor(20)])
 def test_a_dim_that_the_original_takes(dim, options):
     options = options | {"cache_if_possible": False}  # what the original keeps has room for dim channels alone
@@ -77,7 +80,7 @@ def test_what_is_no_dim():
         RotaryEmbedding(16).rotate_queries_or_keys(torch.randn(1, 4, 8))
 
 
-@pytest.mark.parametrize("words", [{}, {"learned_freq": True}, {"freqs_for": "pixel"}, {"cache_if_possible": False}])
+@pytest.mark.parametrize("options", [{}, {"learned_freq": True}, {"freqs_for": "pixel"}, {"cache_if_possible": False}])
 def test_what_is_trained_when_all_is_unfrozen(options):
     """Frequencies move where those of the original do, and nowhere else."""
     moved = []

@@ -97,7 +97,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "words", "kind", "text"), WRONG, ids=str)
+@pytest.mark.parametrize(("name", "options", "kind", "text"), WRONG, ids=str)
 def test_a_window_that_cannot_be_is_named(name, options, kind, text):
     with pytest.raises(kind, match=text):
         RotaryCache(build(name).config, **options)
