@@ -12,7 +12,7 @@ from rope_ref.conformance.adapters.implementation import Implementation
 from rope_ref.conformance.adapters.subject import Ropes, Subject
 from rope_ref.conformance.diagnosis.candidates import resolved
 from rope_ref.conformance.diagnosis.findings import Findings
-from rope_ref.conformance.properties import cached, contract, laws, parts, queries, scores, state, training
+from rope_ref.conformance.properties import cached, contract, laws, parts, queries, scores, shifted, state, training
 from rope_ref.conformance.properties.falsify import Falsified, falsify
 from rope_ref.conformance.properties.model import Accuracy
 from rope_ref.conformance.properties.pointwise import POINTWISE
@@ -20,6 +20,9 @@ from rope_ref.conformance.properties.property import Property
 from rope_ref.conformance.reporting.report import Finding, Outcome, Report
 
 Progress = Any
+OTHERS = (  # each by the adapter that it needs
+    *state.STATE, *queries.QUERIES, *scores.SCORES, *cached.CACHED, *shifted.SHIFTED, *parts.PARTS, *training.TRAINING,
+)  # fmt: skip
 EXAMPLES = {"quick": 16, "normal": 80, "deep": 800}
 
 
@@ -116,7 +119,7 @@ class Check:
             if adapter == next(iter(adapters)):
                 for prop in laws.LAWS:
                     yield adapter, prop
-        for prop in (*state.STATE, *queries.QUERIES, *scores.SCORES, *cached.CACHED, *parts.PARTS, *training.TRAINING):
+        for prop in OTHERS:
             yield prop.name, prop
 
     def inferred(self) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""Keys in a cache: appended, evicted, shifted."""
+"""Keys in a cache: appended, evicted, cut off, shifted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -12,8 +11,8 @@ from rope_ref.conformance.adapters.arrays import Array, numbers
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.capabilities import Facts
 from rope_ref.conformance.adapters.implementation import STORED
-from rope_ref.conformance.adapters.probes import Probe, nested, sequence
-from rope_ref.conformance.adapters.subject import Deviation, Subject, differs
+from rope_ref.conformance.adapters.probes import Probe, sequence
+from rope_ref.conformance.adapters.subject import Deviation, Subject
 from rope_ref.conformance.diagnosis.mutations.rules import rule
 from rope_ref.conformance.properties.model import computed
 from rope_ref.conformance.properties.property import Case, Property, Trial, failed, needs
@@ -218,39 +217,7 @@ def appends(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     return st.builds(whole, st.lists(st.sampled_from(sizes), min_size=2, max_size=5), st.sampled_from([0, 1, 2, 3]))
 
 
-def moved(subject: Subject, adapter: str, case: Case) -> Trial:
-    probe, distance = case[0], -4 if int(np.min(case[0].where)) >= 4 else 3
-    rope = subject.rope_for(probe)
-    there = replace(probe, positions=nested(probe.where + distance))
-    keys, first = computed(probe, rope.keys, subject.exactness(probe.dtype))
-    try:
-        raw = subject.call(
-            subject.implementation.shift, subject.laid(keys, probe.dtype), subject.positions(probe), distance
-        )
-        y = subject.read(raw, keys.shape)
-    except Failed as error:
-        return failed(error)
-    expected, second = computed(there, rope.keys, subject.exactness(probe.dtype))
-    unit = UNIT[probe.dtype]
-    bound = second + 2 * (first + unit * np.abs(keys)).max(-1, keepdims=True)
-    deviation = differs(y, expected, np.broadcast_to(bound, y.shape))
-    if deviation is None:
-        return Trial(None)
-    text = f"keys moved from {probe.where.min()} by {distance} are not keys of {there.where.min()}"
-    return Trial(deviation, (), "KVROT", text)
-
-
-def _keys(subject: Subject, facts: Facts) -> Any:
-    axes, heads = subject.rope.axes, facts.heads[-1]
-    return st.builds(
-        lambda start, seq: (sequence(start, seq, axes, heads=heads, dtype=facts.dtypes[0], seed=3),),
-        st.sampled_from([0, 4, 9, 300]), st.integers(1, 6),
-    )  # fmt: skip
-
-
 CACHED = (
     Property("cached keys", "keys in a cache stand where their tokens do, whatever came, went and moved", "KVROT",
              appends, cached, skip=needs("cache")),
-    Property("shifted keys", "turning a cached key on is turning it where it then stands", "KVROT", _keys, moved,
-             skip=needs("shift")),
 )  # fmt: skip
