@@ -72,7 +72,8 @@ class Findings:
             return self.refused(adapter, prop, found)
         wrong_already = self.before(adapter, found.case)
         if found.trial.bug:
-            if wrong_already and (adapter == prop.name or np.isinf(deviation.error)):
+            overflows = found.trial.bug == "RANGE" and not raised(deviation)  # as what is wrong at other positions may
+            if wrong_already and (adapter == prop.name or np.isinf(deviation.error) or overflows):
                 return f"may follow from {wrong_already[0].bug}"
             return self.add(adapter, prop, found, found.trial.bug, found.trial.text or deviation.text)
         still = any(o.rope.pairs == 0 for o in found.observations) and self.subject.layered
@@ -127,7 +128,9 @@ class Findings:
         """What was found that may be behind what now fails: nothing, where the same tokens are turned rightly."""
         asked = self.subject.adapters()
         if adapter in asked:
-            return [f for f in self.findings if f.adapter in ("apply", adapter)]
+            sides = {"apply_qk.query", "apply_qk.key"}
+            alike = {"apply", adapter} | (sides if adapter in sides else set())
+            return [f for f in self.findings if f.adapter in alike]
         adapters = {"apply", "apply_qk.query", "apply_qk.key", *FROM_ZERO}  # behind steps, scores, a cache, a module
         found = [f for f in self.findings if f.adapter in adapters]
         if found and "apply" in asked and all(self.subject.right("apply", probe) for probe in case):
