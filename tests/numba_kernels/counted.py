@@ -95,6 +95,7 @@ def in_a_loop_of_the_users():
 
 if __name__ == "__main__":
     cpu.kernel = watched
+    numba.njit(lambda: None)()  # which loads SciPy where there is one, whose BLAS starts threads of its own
     ways = (on_numpy, on_torch, numpy_told_by_torch, told_by_torch, told_in_another_thread, told_by_the_operators,
             told_by_numba, in_a_loop_of_the_users)  # fmt: skip
     {way.__name__: way for way in ways}[sys.argv[1]]()

@@ -97,7 +97,7 @@ def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
                     trained[name] * (trained.get("factor") or 1)
                 )
         made.extend((bug, text, subject.rope_for(probe, length=n)) for text, n in lengths.items())
-        made.extend((bug, text, other) for text, other in always_rescaled(rope))
+        made.extend((bug, text, other) for text, other in otherwise_rescaled(rope))
     return {
         text: Mutation(bug, text, {"rope": fixed(lambda r, c, o: o, other)})
         for bug, text, other in made
@@ -113,16 +113,25 @@ def unconditional_stretch(rope: Rope) -> float | None:
     return float(given["factor"] * given["length"] / given["max_position_embeddings"] - (given["factor"] - 1))
 
 
-def always_rescaled(rope: Rope) -> Iterator[tuple[str, Rope]]:
-    """Dynamic NTK without the condition that the sequence is longer than the trained length."""
+def otherwise_rescaled(rope: Rope) -> Iterator[tuple[str, Rope]]:
+    """Dynamic NTK without its condition that the sequence is longer than trained, or by another factor."""
     stretch, r = unconditional_stretch(rope), 2 * rope.pairs
-    if rope.origin is not None and stretch is not None and stretch > 0 and r > 2:
-        theta = float(rope.origin.given["theta"]) * stretch ** (r / (r - 2))
-        if theta > 0:
-            yield (
-                "the base is rescaled at every length, also within the trained one",
-                replace(rope, inv_freq=geometric(r, theta), theta=10000.0),
-            )
+    if rope.origin is None or stretch is None or r <= 2:
+        return
+    given = rope.origin.given
+    ratio = given["length"] / given["max_position_embeddings"]
+    stretches = {"the base is rescaled at every length, also within the trained one": stretch}
+    if ratio > 1:
+        stretches |= {
+            "beyond the trained length the base is rescaled by factor, whatever the length": given["factor"],
+            "the base is rescaled by length / max_position_embeddings": ratio,
+            "the base is rescaled by factor length / max_position_embeddings": given["factor"] * ratio,
+            "the base is rescaled by factor (length / max_position_embeddings - 1)": given["factor"] * (ratio - 1),
+        }
+    for text, by in stretches.items():
+        if by > 0:
+            theta = float(given["theta"]) * float(by) ** (r / (r - 2))
+            yield text, replace(rope, inv_freq=geometric(r, theta), theta=10000.0)
 
 
 def resolved(subject: Subject, mutations: Sequence[Mutation], probe: Probe) -> tuple[Mutation, ...]:

@@ -23,6 +23,10 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation("OFFSET", text, {"positions": fixed(lambda p, c, f: p + f(c), lengths)})
     yield Mutation("AXIS", "positions run along the heads", {"angles": along_heads})
     yield Mutation("AXIS", "heads are taken for tokens: head h turns as if it stood h further on", {"angles": by_head})
+    yield Mutation(
+        "AXIS", "heads are counted in place of tokens, from the first position on",
+        {"angles": lambda phi, c: by_head(np.broadcast_to(phi[:, :, :1], phi.shape), c)},
+    )  # fmt: skip
     yield Mutation("AXIS", "rows (batch, seq, heads) are counted as (batch, heads, seq)", {"angles": flat("bsh", 1)})
     yield Mutation("AXIS", "rows (batch, heads, seq) are counted as (batch, seq, heads)", {"angles": flat("bhs", 0)})
     yield Mutation("AXIS", "rows (seq, batch, heads) are counted as (batch, seq, heads)", {"angles": flat("sbh", 0)})

@@ -49,17 +49,17 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation("POSDT", f"positions, inv_freq, cos and sin are rounded to {half}", at | of | table)
         yield Mutation("ANGDT", f"inv_freq, angles, cos and sin are rounded to {half}", of | to | table)
         yield Mutation("POSDT", f"positions, inv_freq, angles, cos and sin are rounded to {half}", at | of | to | table)
-    for levels in (127, 128, 255, 32767):
+    for levels in (15, 31, 63, 64, 100, 127, 128, 255, 256, 512, 1000, 1024, 4096, 32767):
         yield Mutation(
             "TABDT", f"cos and sin are rounded to 1/{levels}",
             {"tables": fixed(lambda t, c, n: (np.rint(t[0] * n) / n, np.rint(t[1] * n) / n), levels)},
         )  # fmt: skip
-    for k in range(8, 17):
-        step = 2 * np.pi / 2**k
-        yield Mutation(
-            "ANGDT", f"cos and sin come from a table of {2**k} angles",
-            {"angles": fixed(lambda phi, c, s: np.rint(phi / s) * s, step)},
-        )  # fmt: skip
+    for count in (*(2**k for k in range(8, 17)), 360, 720, 1000, 3600):
+        for text, cut in (("", np.rint), (", the next one below", np.floor)):
+            yield Mutation(
+                "ANGDT", f"cos and sin come from a table of {count} angles{text}",
+                {"angles": fixed(lambda phi, c, s, cut: cut(phi / s) * s, 2 * np.pi / count, cut)},
+            )  # fmt: skip
     for bits in (8, 16):
         yield Mutation(
             "POSDT", f"positions wrap around in uint{bits}",
