@@ -199,7 +199,7 @@ class Slot:
 
     def __init__(self, home: Path) -> None:
         self.folder, self.cache, self.own = home / "code", home / "cache", home / "own"
-        for package in PACKAGES:
+        for package in ROTATING:
             shutil.copytree(ROOT / package, self.folder / package, ignore=shutil.ignore_patterns("__pycache__"))
 
     def start(self, mutant: Mutant) -> None:
