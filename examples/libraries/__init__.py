@@ -19,7 +19,7 @@ REQUIREMENTS = {
     "fair_esm": ["fair-esm==2.0.0"],
     "fairseq2": ["fairseq2==0.8.1"],
     "keras_hub": ["keras-hub==0.32.0", "keras==3.15.1", "absl-py", "optree", "namex", "h5py"],
-    "litgpt": ["litgpt==0.5.13", "lightning", "lightning-utilities", "torchmetrics"],
+    "litgpt": ["litgpt==0.5.13", "jsonargparse", "lightning", "lightning-utilities", "psutil", "torchmetrics"],
     "mlx_lm": ["mlx-lm==0.32.2"],
     "speechbrain": ["speechbrain==1.1.2", "hyperpyyaml", "ruamel.yaml", "joblib"],
     "timm": ["timm==1.0.31"],
