@@ -6,6 +6,7 @@ channels it pairs, and a few habits, below.
 """
 
 import functools
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -145,8 +146,11 @@ def first(file: Any, name: str, call: Call) -> tuple[str, ...]:
 
 def in_caches(config: Any, rope: Rope) -> Rope:
     """The Rope of the keys that a model of this config keeps: of half-split pairs, where it sorts what it turns."""
-    file = sys.modules.get(f"transformers.models.{config.model_type}.modeling_{config.model_type}")
-    sorts = file is not None and any(call.sorts for call in calls(rope.pairing, file).values())
+    try:  # a cache may be made before its model, whose file nobody has imported then
+        file = importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
+    except ModuleNotFoundError:
+        return rope
+    sorts = any(call.sorts for call in calls(rope.pairing, file).values())
     return replace(rope, pairing="half-split") if sorts else rope
 
 

@@ -1,5 +1,8 @@
 """Generation without end: constant memory, positions within the window, keys within two roundings."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +88,16 @@ def test_beams_choose_rows():
     with patch(model):
         out = greedy(model, IDS, 60, num_beams=2, cache=RotaryCache(model.config, window=40))
     assert out.shape == (2, 80)
+
+
+def test_a_cache_may_be_made_before_its_model():
+    """Keys lie in caches as the model's code sorts them, whether or not that has been imported."""
+    program = (
+        "from transformers import DeepseekV3Config as C; from torch_bridge import RotaryCache; "
+        "print(RotaryCache(C(num_hidden_layers=1), window=8).layers[0].rope.pairing)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "half-split", done.stderr
 
 
 WRONG = [
