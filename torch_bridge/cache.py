@@ -6,7 +6,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from torch_bridge.growing import Growing, GrowingWindow
 from torch_bridge.kernel import compiling
-from torch_bridge.rerotation import Crossing
+from torch_bridge.rerotation import Crossing, rope_type
 from torch_bridge.rescaling import Present, rescaled
 from torch_bridge.streaming import Streaming, renumbered, streaming
 
@@ -36,9 +36,9 @@ class RotaryCache(DynamicCache):
             raise ValueError("rerotate is given without a config or beside a window; expected a config alone")
         self.moves: Crossing | Present | None = None
         if rerotate:
-            self.moves = moves = Present(config) if kind(config) == "dynamic" else Crossing(config)
+            self.moves = moves = Present(config) if rope_type(config) == "dynamic" else Crossing(config)
             if isinstance(moves, Present):
-                self.layers = rescaled(config, moves)
+                self.layers = rescaled(moves)
         elif window is not None:
             if config is None:
                 raise ValueError("window is given without a config; expected that of the model, by which keys move")
@@ -56,11 +56,6 @@ def grow(cache: Any) -> None:
         cache.layer_class_to_replicate = Growing
     for layer in cache.layers:
         layer.__class__ = GROWING.get(type(layer), type(layer))
-
-
-def kind(config: Any) -> Any:
-    """The rope_type of a config."""
-    return (getattr(config.get_text_config(decoder=True), "rope_parameters", None) or {}).get("rope_type")
 
 
 def ready(rotary: Any, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

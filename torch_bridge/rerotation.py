@@ -16,8 +16,14 @@ from torch import Tensor
 import rope_ref as rr
 from rope_ref.rope import Rope
 from rope_ref.rotation import angles, magnitude
+from torch_bridge.functions import tables
 from torch_bridge.rotation import rotate
 from torch_bridge.streaming import check_plain
+
+
+def rope_type(config: Any) -> Any:
+    """That of a model's config, None where each layer type has its own, or there is none."""
+    return (getattr(config.get_text_config(decoder=True), "rope_parameters", None) or {}).get("rope_type")
 
 
 class Crossing:
@@ -28,11 +34,10 @@ class Crossing:
 
     def __init__(self, config: Any) -> None:
         text = config.get_text_config(decoder=True)
-        given = getattr(text, "rope_parameters", None) or {}
-        if given.get("rope_type") != "longrope":
-            kind = given.get("rope_type")
+        if rope_type(config) != "longrope":
+            kind = rope_type(config)
             raise ValueError(f"a {text.model_type} has rope_type {kind!r}; expected 'longrope' or 'dynamic'")
-        self.trained = int(given["original_max_position_embeddings"])
+        self.trained = int(text.rope_parameters["original_max_position_embeddings"])
         self.ropes = [
             tuple(rr.from_config(text, layer=layer, length=length) for length in (self.trained, self.trained + 1))
             for layer in range(text.num_hidden_layers)
@@ -54,6 +59,5 @@ def moved(keys: Tensor, old: Rope, new: Rope) -> Tensor:
     places = torch.arange(keys.shape[2]).numpy()
     by = torch.from_numpy(angles(new.keys, places) - angles(old.keys, places))
     scale = torch.as_tensor(magnitude(new.keys, places) / magnitude(old.keys, places))
-    dtype = torch.float64 if keys.dtype == torch.float64 else torch.float32
-    cos, sin = ((scale * table).to(dtype) for table in (by.cos(), by.sin()))
+    cos, sin = tables(by, keys.dtype, scale)
     return rotate(keys, cos, sin, pairing=old.pairing, start=old.start)

@@ -139,14 +139,20 @@ def streaming(config: Any, window: int, sinks: int) -> list[Any]:
     trained = getattr(text, "max_position_embeddings", None)
     if trained is not None and window + sinks > trained:
         raise ValueError(f"window is {window} beside {sinks} sinks; expected at most {trained} together, as trained")
-    others = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    if others:
-        named = ", ".join(sorted(others))
-        raise ValueError(f"a {text.model_type} has layers of {named}; expected full_attention or sliding_attention")
+    check_layers(text, "full_attention", "sliding_attention")
     ropes = [in_caches(text, rr.from_config(text, layer=layer)) for layer in range(text.num_hidden_layers)]
     if any(rope.axes is not None or rope.xpos is not None for rope in ropes):
         raise ValueError(f"a {text.model_type} rotates by several axes or a magnitude of its own; expected one axis")
     return [Streaming(rope, window, sinks, getattr(text, "kv_lora_rank", None) is not None) for rope in ropes]
+
+
+def check_layers(text: Any, *kinds: str) -> None:
+    """Raise ValueError where a config has layers of other kinds."""
+    others = set(getattr(text, "layer_types", None) or ()) - set(kinds)
+    if others:
+        raise ValueError(
+            f"a {text.model_type} has layers of {', '.join(sorted(others))}; expected {' or '.join(kinds)}"
+        )
 
 
 def renumbered(layers: list[Any], given: dict[str, Any]) -> dict[str, Any]:
