@@ -30,6 +30,12 @@ REQUIREMENTS = {
 }  # fmt: skip
 
 
+def rows_of(places):
+    """positions (seq, axes) -> which of these places each is: the row of a table that holds one grid."""
+    rows = {tuple(place): row for row, place in enumerate(places.tolist())}
+    return lambda positions: [rows[tuple(p)] for p in positions.tolist()]
+
+
 def alone(module):
     """A module, imported without running the `__init__` of the packages around it, which need what is not installed."""
     *packages, _ = module.split(".")

@@ -13,19 +13,18 @@ BUILD = Path(__file__).parents[2] / "build" / "libraries"
 
 
 def installed(name):
-    """Whether it is in this environment, in its version, or under build."""
+    """Whether it is under build, or in this environment in its version."""
     package, version = REQUIREMENTS[name][0].split("==")
     try:
-        return metadata.version(package) == version
+        return (BUILD / name).exists() or metadata.version(package) == version
     except metadata.PackageNotFoundError:
-        return (BUILD / name).exists()
+        return False
 
 
 def install(name):
-    folder = BUILD / name
     if not installed(name):
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target"]
-        subprocess.run([*pip, str(folder), *REQUIREMENTS[name]], check=True)
+        subprocess.run([*pip, str(BUILD / name), *REQUIREMENTS[name]], check=True)
 
 
 def judge(name):

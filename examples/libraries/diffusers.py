@@ -7,6 +7,7 @@ from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope, a
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
 import rope_ref as rr
+from examples.libraries import rows_of
 from rope_ref.conformance import Implementation
 
 HEAD_DIM, SHAPE = 64, (3, 6, 8)  # frames, rows, columns
@@ -34,10 +35,10 @@ def flux(x, positions):
 
 def of_video(turn, tables, places):
     """The tables of one video as a function of positions, which must be places of its patches."""
-    rows = {tuple(place): row for row, place in enumerate(places.tolist())}
+    rows = rows_of(places)
 
     def apply(x, positions):
-        here = [rows[tuple(p)] for p in positions.tolist()]
+        here = rows(positions)
         return turn(x, *(table[here] for table in tables))
 
     return Implementation(apply=apply, arrays="torch", rows=False, valid_positions=places)

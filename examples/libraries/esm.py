@@ -13,7 +13,6 @@ def adapter(module):
     def decode(x, offset):
         return module(x, x.clone(), offset)[0]
 
-
     return Implementation(decode=decode, arrays="torch", layout="bshd", negative=False, deviations=("RANGE",))
 
 

@@ -1,10 +1,9 @@
 """timm: its embeddings of images are right: DINOv3's, EVA-02's in pixels and the mixed one, and so are its grids."""
 
-import numpy as np
 import torch
 
 import rope_ref as rr
-from examples.libraries import alone
+from examples.libraries import alone, rows_of
 from rope_ref.conformance import Implementation
 
 embed = alone("timm.layers.pos_embed_sincos")
@@ -22,10 +21,10 @@ def by_coordinates(x, positions):
 
 def of_grid(tables, places):
     """Tables of one grid (patches, 2 head_dim) as a function of positions, which must be places of its patches."""
-    rows = {tuple(place): row for row, place in enumerate(np.asarray(places).tolist())}
+    rows = rows_of(places)
 
     def apply(x, positions):
-        return embed.apply_rot_embed_cat(x, tables[..., [rows[tuple(p)] for p in positions.tolist()], :])
+        return embed.apply_rot_embed_cat(x, tables[..., rows(positions), :])
 
     return Implementation(apply=apply, arrays="torch", rows=False, valid_positions=places)
 

@@ -6,7 +6,7 @@ Its embedding of images counts patches from 1 and leaves the class token, the la
 import torch
 
 import rope_ref as rr
-from examples.libraries import alone
+from examples.libraries import alone, rows_of
 from rope_ref.conformance import Implementation
 
 embeddings = alone("torchtune.modules.position_embeddings")
@@ -29,14 +29,14 @@ def of_tile(side):
     """One tile of side x side patches; positions are (column, row), from 1."""
     module = Vision(patch_size=1, tile_size=side, max_num_tiles=1, dim=HEAD_DIM // 2)
     places = rr.positions.grid(side, side)[:, ::-1] + 1
-    rows = {tuple(place): row for row, place in enumerate(places.tolist())}
+    rows = rows_of(places)
 
     def apply(x, positions):
         tile = torch.zeros(len(x), side * side + 1, *x.shape[2:], dtype=x.dtype)
         y = torch.empty_like(x)
-        for token, place in enumerate(positions.tolist()):  # a tile for each, since several may stand at one place
-            tile[:, rows[tuple(place)]] = x[:, token]
-            y[:, token] = module(tile)[:, rows[tuple(place)]]
+        for token, row in enumerate(rows(positions)):  # a tile for each, since several may stand at one place
+            tile[:, row] = x[:, token]
+            y[:, token] = module(tile)[:, row]
         return y
 
     return Implementation(apply=apply, arrays="torch", layout="bshd", rows=False, valid_positions=places)

@@ -6,7 +6,7 @@ But in bfloat16 ViT-5 rounds frequencies and angles to it, and RvT the frequenci
 import torch
 
 import rope_ref as rr
-from examples.libraries import alone
+from examples.libraries import alone, rows_of
 from rope_ref.conformance import Implementation
 
 HEAD_DIM, HEADS, SIDE = 64, 4, 12
@@ -21,11 +21,11 @@ def in_space(x, positions):
 
 def of_grid(module, places, registers=0):
     """One grid as a function of positions, which must be places of its patches."""
-    rows = {tuple(place): row + registers for row, place in enumerate(places.tolist())}
+    rows = rows_of(places)
 
     def apply(x, positions):
         sin, cos = module(torch.zeros(1, SIDE * SIDE + registers, HEAD_DIM, dtype=x.dtype))
-        here = [rows[tuple(p)] for p in positions.tolist()]
+        here = [row + registers for row in rows(positions)]
         return (x * cos[..., here, :] + rvt.rotate_every_two(x) * sin[..., here, :]).to(x.dtype)
 
     def adapter(dtype):

@@ -12,7 +12,7 @@ from rope_ref.conformance.adapters.calls import FROM_ZERO, LONGEST
 from rope_ref.conformance.adapters.implementation import ARRAYS, DTYPES
 from rope_ref.conformance.adapters.probes import Probe, sequence
 from rope_ref.conformance.adapters.subject import Subject, differs
-from rope_ref.conformance.properties.model import Accuracy, computed
+from rope_ref.conformance.properties.model import Accuracy
 
 FAR = 1_000_000
 
@@ -167,12 +167,6 @@ def accuracies(subject: Subject, dtype: str) -> list[Accuracy]:
     return found
 
 
-def fits(subject: Subject, probe: Probe, y: Array, level: Accuracy) -> bool:
-    """Whether an answer is as exact as that."""
-    expected, bound = computed(probe, subject.rope_for(probe), level, subject.wrongs(probe))
-    return differs(y, expected, subject.slack(bound)) is None
-
-
 def find_accuracy(subject: Subject, adapter: str, dtype: str, facts: Facts) -> Accuracy | None:
     """The best accuracy that all answers have over near and far positions, None where none fits."""
     axes, heads = subject.rope.axes, facts.heads[-1]
@@ -182,9 +176,12 @@ def find_accuracy(subject: Subject, adapter: str, dtype: str, facts: Facts) -> A
               for s in starts for layer in range(len(subject.ropes) if subject.layered else 1)]  # type: ignore[arg-type]  # fmt: skip
     probes = list(dict.fromkeys(subject.through(adapter, probe) for probe in probes))
     answers = [(probe, subject.ask(adapter, probe)) for probe in probes]
+
+    def fits(probe: Probe, y: Array | None, level: Accuracy) -> bool:
+        right = subject.computed(probe, subject.rope_for(probe), level, subject.wrongs(probe))
+        return y is not None and differs(y, *right) is None
+
     for level in accuracies(subject, dtype):
-        if all(
-            answer.y is not None and fits(subject, probe, answer.y, level) for probe, answer in answers
-        ):
+        if all(fits(probe, answer.y, level) for probe, answer in answers):
             return level
     return None

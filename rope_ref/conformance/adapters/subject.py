@@ -130,14 +130,10 @@ class Subject(Adapters):
 
     def query_scale(self, probe: Probe) -> Array:
         """What a query is multiplied by beside the Rope, (batch, 1, seq, 1)."""
-        scale, rows = self.implementation.expected.get("query_scale"), probe.rows(self.rope.axes)
+        scale = self.implementation.expected.get("query_scale")
         if scale is None or probe.key:
             return np.ones((1, 1, 1, 1))
-        return np.asarray(scale(rows), np.float64)[:, None, :, None]
-
-    def slack(self, bound: Array) -> Array:
-        """A bound with room for one more rounding on store, where queries are multiplied by something more."""
-        return 2 * bound if "query_scale" in self.implementation.expected else bound
+        return np.asarray(scale(probe.rows(self.rope.axes)), np.float64)[:, None, :, None]
 
     def read(self, raw: Any, shape: tuple[int, ...]) -> Array:
         """What came back, as (batch, heads, seq, head_dim). Raises Failed where it is no such thing."""
@@ -172,18 +168,24 @@ class Subject(Adapters):
         Where these wrongs make no difference, an answer must be as exact as any.
         """
         rope, wrongs = self.rope_for(probe), self.wrongs(probe)
-        y, bound = computed(probe, rope, self.usual(probe.dtype), (), x)
-        right = y, self.slack(bound)
+        right = self.computed(probe, rope, self.usual(probe.dtype), (), x)
         if not wrongs:
             return right
         wrong = computed(probe, rope, lenient(probe.dtype), wrongs, x)
         return right if np.array_equal(wrong[0], right[0]) else wrong
 
+    def computed(
+        self, probe: Probe, rope: Rope, level: Accuracy, mutations: Sequence[Mutation] = (), x: Array | None = None
+    ) -> tuple[Array, Array]:
+        """`computed`, with room for one more rounding on store where queries are multiplied by something more."""
+        y, bound = computed(probe, rope, level, mutations, x)
+        return y, 2 * bound if "query_scale" in self.implementation.expected else bound
+
     def right(self, adapter: str, probe: Probe) -> bool:
         """Whether the specification, and no wrong of it, is what comes of a probe."""
         answer = self.ask(adapter, probe)
-        y, bound = computed(probe, self.rope_for(probe), self.usual(probe.dtype))
-        return answer.y is not None and differs(answer.y, y, self.slack(bound)) is None
+        right = self.computed(probe, self.rope_for(probe), self.usual(probe.dtype))
+        return answer.y is not None and differs(answer.y, *right) is None
 
     def wrongs(self, probe: Probe) -> tuple[Mutation, ...]:
         """The wrongs already found, as they are for the Rope of this probe."""

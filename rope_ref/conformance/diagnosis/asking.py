@@ -90,8 +90,7 @@ def other_channels(rope: Rope, reading: Reading) -> tuple[str, str] | None:
     """The class and the words, where the channels that turn are read off as others than they should be."""
     if not len(reading.first):
         return None
-    speeds = np.abs(rope.omega).reshape(*(() if rope.heads is None else (rope.heads,)), rope.pairs, -1)
-    speed = speeds.max(-1) if rope.heads is None else speeds.max((0, -1))
+    speed = np.abs(rope.omega).reshape(rope.heads or 1, rope.pairs, -1).max((0, 2))
     first, second = channels(rope.pairing, rope.pairs, rope.start)
     expected = list(zip(first.tolist(), second.tolist(), strict=True))
     turning = {pair for pair, w in zip(expected, speed, strict=True) if w > 0}
@@ -100,7 +99,7 @@ def other_channels(rope: Rope, reading: Reading) -> tuple[str, str] | None:
     found = set(zip(reading.first.tolist(), reading.second.tolist(), strict=True))
     if clear <= found <= turning:
         return None
-    if len(found) != len(turning) and (len(found) < len(clear) or len(found) > len(turning)):
+    if not len(clear) <= len(found) <= len(turning):
         return "ROTDIM", f"{2 * len(found)} channels turn; expected {2 * len(turning)}"
     odd, usual = min(found - turning, default=None), min(turning - found, default=None)
     if odd is not None and usual is not None:

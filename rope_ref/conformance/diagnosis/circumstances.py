@@ -122,8 +122,8 @@ def drifting(seen: Sequence[Observation]) -> str | None:
     return f"angles lose digits as positions grow: an error of {max(near):.1g} near 0, of {max(far):.1g} further on"
 
 
-def _error(o: Observation) -> float:
-    return float(np.abs(o.y - computed(o.probe, o.rope, lenient(o.probe.dtype))[0]).max(initial=0))
+def _error(o: Observation, mutations: Sequence[Mutation] = ()) -> float:
+    return float(np.abs(o.y - computed(o.probe, o.rope, lenient(o.probe.dtype), mutations)[0]).max(initial=0))
 
 
 def less_exact(seen: Sequence[Observation], known: Sequence[Mutation]) -> tuple[str, str] | None:
@@ -144,29 +144,19 @@ def fewest_digits(seen: Sequence[Observation]) -> Mutation | None:
     if not finite or all(o.right for o in finite):
         return None
     among = {m.text: m for m in precision.mutations(finite[0].rope)}
-    distances = {text: _off(finite, text) for text in among}
+
+    def off(*texts: str) -> float:
+        known = [candidates(o.rope) for o in finite]
+        return max(_error(o, [k[text] for text in texts if text in k]) for o, k in zip(finite, known, strict=True))
+
+    distances = {text: off(text) for text in among}
     least = min(distances.values())
-    if not least < 0.5 * _off(finite, None):
+    if not least < 0.5 * off():
         return None
     alike = [text for text in among if distances[text] <= 1.1 * least]  # of these the one with the fewest roundings
     text = min(alike, key=lambda text: ("positions" in among[text].changes, len(among[text].changes)))
-    best = {o.rope: _rounding(o.rope, text) for o in finite}
-    fit = all(best[o.rope] is not None and fits(o, (best[o.rope],), lenient) for o in finite)  # type: ignore[arg-type]
-    return best[finite[0].rope] if fit else None
-
-
-def _rounding(rope: Rope, text: str) -> Mutation | None:
-    return next((m for m in precision.mutations(rope) if m.text == text), None)
-
-
-def _off(seen: Sequence[Observation], text: str | None) -> float:
-    """The most that an answer is off by, with a rounding."""
-    most = 0.0
-    for o in seen:
-        mutation = None if text is None else _rounding(o.rope, text)
-        y, _ = computed(o.probe, o.rope, lenient(o.probe.dtype), () if mutation is None else (mutation,))
-        most = max(most, float(np.abs(o.y - y).max()))
-    return most
+    known = all(text in candidates(o.rope) for o in finite)
+    return among[text] if known and all(fits(o, [candidates(o.rope)[text]], lenient) for o in finite) else None
 
 
 def negative_base(rope: Rope) -> bool:

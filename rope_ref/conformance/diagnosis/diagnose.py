@@ -125,8 +125,7 @@ def pair(
     """Two wrongs at once."""
     until = time.monotonic() + seconds
     first = tables[id(wrong[0])]
-    steps = ("cos and sin come from a table of", "cos and sin are rounded to 1/")  # too many, and seldom with another
-    for one, two in combinations([m for m in first.values() if not m.text.startswith(steps)], 2):
+    for one, two in combinations([m for m in first.values() if not m.alone], 2):
         if time.monotonic() > until:
             return None
         if set(one.changes) == set(two.changes) == {"rope"} or "result" in one.changes:

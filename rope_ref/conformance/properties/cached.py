@@ -113,15 +113,15 @@ class Held:
         subject, q, rope = self.subject, self.q, self.rope
         owns, exact = ropes or [rope] * len(self.keys), subject.exactness(q.dtype)
         x = np.concatenate([p.x(rope.head_dim, rope.axes)[:, :, i : i + 1] for p, i in self.keys], 2)
-        a, a_bound = computed(replace(q, positions=(float(q_place),), position_dtype="float64"), owns[-1], exact)
+        query = replace(q, positions=(float(q_place),), position_dtype="float64")
+        a, a_bound = subject.computed(query, owns[-1], exact)
         parts = []
         for begin, end in runs(owns):
             one = replace(q, positions=tuple(places[begin:end].tolist()), position_dtype="float64")
             own = owns[begin].keys if scaled else replace(owns[begin], xpos=None)
             parts.append(computed(one, own, exact, (), x[:, :, begin:end]))
         b, b_bound = (np.concatenate([part[j] for part in parts], 2).swapaxes(-1, -2) for j in (0, 1))
-        temperature = subject.query_scale(replace(q, positions=(float(q_place),), position_dtype="float64"))
-        a, a_bound = temperature * a, temperature * subject.slack(a_bound)
+        a, a_bound = (subject.query_scale(query) * each for each in (a, a_bound))
         b_bound = b_bound + self.rounded(b)
         unit = (rope.head_dim + 2) * UNIT["float32"]
         bound = np.abs(a) @ b_bound + a_bound @ (np.abs(b) + b_bound) + unit * (np.abs(a) @ np.abs(b))
@@ -132,14 +132,14 @@ class Held:
         """How far a number of a key is off for the dtype that keys are kept in.
 
         Whether one scale serves a token, a channel, a head or all, it is of the largest number at most; what is kept
-        before it is rotated is then turned, by which a number gets at most the square root of 2 times the error; and
-        each move may round again.
+        before it is rotated had numbers up to the square root of 2 larger, and their errors are turned, by which they
+        grow by as much again at most; and each move may round again.
         """
         stored = self.subject.implementation.stored
         if stored is None:
             return 0.0
         moves = 1 + sum(event.startswith(("shift", "evict")) for event in self.happened)
-        return moves * float(np.sqrt(2) * np.sqrt(2) * np.abs(keys).max(initial=0)) * STORED[stored]
+        return moves * 2 * float(np.abs(keys).max(initial=0)) * STORED[stored]
 
     def fits(self, found: Array) -> bool:
         """Whether these are the scores."""

@@ -37,12 +37,14 @@ class Mutation:
         result      y, (batch, heads, seq, head_dim)
 
     everywhere: whether it is the same at every length and in every layer, whatever their Ropes
+    alone: whether it is not looked for beside another: there are many like it, and few with another
     """
 
     bug: str
     text: str
     changes: Mapping[str, Callable[[Any, "Context"], Any]]
     everywhere: bool = False
+    alone: bool = False
 
 
 def fixed(change: Callable[..., Any], *more: Any) -> Callable[[Any, "Context"], Any]:

@@ -19,8 +19,7 @@ from rope_ref.rope import Rope
 def turned(subject: Subject, probe: Probe, rope: Rope, mutations: tuple[Mutation, ...] = ()) -> tuple[Array, Array]:
     """A query or a key, rotated by the specification, and its bound."""
     level = lenient(probe.dtype) if mutations else subject.exactness(probe.dtype)
-    y, bound = computed(probe, rope, level, mutations)
-    return y, subject.slack(bound)
+    return subject.computed(probe, rope, level, mutations)
 
 
 def query_and_key(subject: Subject, adapter: str, case: Case) -> Trial:

@@ -33,8 +33,7 @@ def logits(
     """logit_scale <q', k'> and its bound: each key serves as many query heads as there are more."""
     scale = scale_of(subject)
     (a, a_bound), (b, b_bound) = turned(subject, q, rope, on_q), turned(subject, k, rope.keys, on_k)
-    temperature = subject.query_scale(q)
-    a, a_bound = temperature * a, temperature * a_bound
+    a, a_bound = (subject.query_scale(q) * each for each in (a, a_bound))
     b, b_bound = (np.repeat(t, q.heads // k.heads, 1).swapaxes(-1, -2) for t in (b, b_bound))
     unit = (rope.head_dim + 2) * min(UNIT[q.dtype], UNIT["float32"])  # the sum, in float32 at least
     if q.dtype in ("float16", "bfloat16"):

@@ -12,7 +12,7 @@ from rope_ref.conformance.adapters.probes import nested, sequence
 from rope_ref.conformance.adapters.subject import Answer, Deviation, Subject, differs
 from rope_ref.conformance.diagnosis.candidates import Observation
 from rope_ref.conformance.properties.contract import histories
-from rope_ref.conformance.properties.property import Case, Property, Trial, needs, observed, unless
+from rope_ref.conformance.properties.property import Case, Property, Trial, failed, needs, observed
 
 
 def calls(subject: Subject, adapter: str, case: Case) -> Trial:
@@ -20,7 +20,7 @@ def calls(subject: Subject, adapter: str, case: Case) -> Trial:
     try:
         instance = subject.call(subject.implementation.make)
     except Failed as error:
-        return Trial(Deviation(str(error), np.inf))
+        return failed(error)
     answers, case = [], (*case, replace(case[0], seed=7), *between(case))
     for index, probe in enumerate(case):
         answer = subject.answer(lambda p, x: subject._apply(instance, p, x), probe)
@@ -65,7 +65,7 @@ def steps(subject: Subject, adapter: str, case: Case) -> Trial:
     try:
         step = subject.call(one.session)
     except Failed as error:
-        return Trial(Deviation(str(error), np.inf))
+        return failed(error)
     for probe in case:
         extra = (probe.layer,) if one.layers > 1 else ()
 
@@ -113,7 +113,7 @@ def padded(subject: Subject, adapter: str, case: Case) -> Trial:
     try:
         step = subject.call(subject.implementation.padded, padding)
     except Failed as error:
-        return Trial(Deviation(str(error), np.inf))
+        return failed(error)
     seen: list[Observation] = []
     for probe in case:
         there = probe.where  # as if padding were tokens, (seq,) or (seq, axes)
@@ -123,13 +123,14 @@ def padded(subject: Subject, adapter: str, case: Case) -> Trial:
         answer = subject.answer(lambda p, x: (subject.call(step, subject.laid(x, p.dtype)), False), right)
         if answer.y is None:
             return Trial(Deviation(answer.failed, np.inf), seen)
-        y = np.where(real, answer.y, subject.expected(right)[0])  # what comes of padding is not looked at
-        deviation = differs(y, *subject.expected(right))
+        expected, bound = subject.expected(right)
+        y = np.where(real, answer.y, expected)  # what comes of padding is not looked at
+        deviation = differs(y, expected, bound)
         seen.append(Observation(right, rope, y, deviation is None))
         if deviation is not None:
             counted, _ = subject.expected(replace(right, positions=nested(there), before=()))
             as_tokens = np.where(real, answer.y, counted)
-            if differs(as_tokens, counted, subject.expected(right)[1]) is None:
+            if differs(as_tokens, counted, bound) is None:
                 return Trial(deviation, seen, "OFFSET", "padding is counted as if it were tokens")
             return Trial(deviation, seen)
     return Trial(None, seen)
@@ -154,9 +155,9 @@ def padded_chunks(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
 
 STATE = (
     Property("calls in any order", "a cache of tables grows, shrinks, moves and changes dtype without a trace", "CACHE",
-             histories, calls, skip=unless(lambda s, f: s.implementation.make is not None, "no `make`")),
+             histories, calls, skip=needs("make")),
     Property("steps", "decoding step by step is the same sequence as the whole prompt", "OFFSET", chunks, steps,
-             skip=unless(lambda s, f: s.implementation.session is not None, "no `session`")),
+             skip=needs("session")),
     Property("padded rows", "a row counts from the end of its own padding", "OFFSET", padded_chunks, padded,
              skip=needs("padded")),
 )  # fmt: skip

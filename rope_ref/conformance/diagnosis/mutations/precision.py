@@ -52,13 +52,13 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     for levels in (15, 31, 63, 64, 100, 127, 128, 255, 256, 512, 1000, 1024, 4096, 32767):
         yield Mutation(
             "TABDT", f"cos and sin are rounded to 1/{levels}",
-            {"tables": fixed(lambda t, c, n: (np.rint(t[0] * n) / n, np.rint(t[1] * n) / n), levels)},
+            {"tables": fixed(lambda t, c, n: (np.rint(t[0] * n) / n, np.rint(t[1] * n) / n), levels)}, alone=True,
         )  # fmt: skip
     for count in (*(2**k for k in range(8, 17)), 360, 720, 1000, 3600):
         for text, cut in (("", np.rint), (", the next one below", np.floor)):
             yield Mutation(
                 "ANGDT", f"cos and sin come from a table of {count} angles{text}",
-                {"angles": fixed(lambda phi, c, s, cut: cut(phi / s) * s, 2 * np.pi / count, cut)},
+                {"angles": fixed(lambda phi, c, s, cut: cut(phi / s) * s, 2 * np.pi / count, cut)}, alone=True,
             )  # fmt: skip
     for bits in (8, 16):
         yield Mutation(
