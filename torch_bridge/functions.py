@@ -9,6 +9,12 @@ from torch_bridge.kernel import takes_kernel
 from torch_bridge.plain import arithmetic, broadcasts
 from torch_bridge.rotation import rotate
 
+# MKL chooses the code of sin and cos in their first call, and where two threads share that call (a large tensor), one
+# of them may run code of 12 bits (pytorch/pytorch#188792): here, and in models that are compared with. One number
+# takes one thread.
+for _dtype in (torch.float32, torch.float64):
+    torch.zeros(1, dtype=_dtype, device="cpu").sin().cos()
+
 
 def broadcat(tensors: Sequence[Tensor], dim: int = -1) -> Tensor:
     """Broadcast the tensors against each other and concatenate them along `dim`.

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,20 @@ def given(x: NDArray[Any], dtype: str, kind: str) -> Any:
     if kind == "numpy":
         return x.astype(numpy_dtype(dtype), order="C")
     if kind == "torch":
-        torch = importlib.import_module("torch")
+        torch = load_torch()
         return torch.from_numpy(np.array(x, order="C")).to(getattr(torch, dtype))
     jax = importlib.import_module("jax")
     return jax.numpy.asarray(x, dtype=jax.dtypes.canonicalize_dtype(dtype))
+
+
+@cache
+def load_torch() -> Any:
+    """torch, once it has called sin and cos: MKL chooses their code in the first call, and where two threads share that
+    call (a large tensor), one of them may run code of 12 bits (pytorch/pytorch#188792). One number takes one thread."""
+    torch = importlib.import_module("torch")
+    for dtype in (torch.float32, torch.float64):
+        torch.zeros(1, dtype=dtype, device="cpu").sin().cos()
+    return torch
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
