@@ -141,6 +141,8 @@ def variant(make: Callable[Given, Rope]) -> Callable[Given, Rope]:
         bound.apply_defaults()
         given = dict(bound.arguments)
         given |= given.pop("fields", {})
+        if any(isinstance(value, np.random.Generator) for value in given.values()):
+            return rope  # which has moved on, and would make another
         arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
         given |= {name: _frozen(array.tolist()) for name, array in arrays.items()}
         object.__setattr__(rope, "origin", Origin(remembered, given))

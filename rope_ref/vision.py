@@ -120,7 +120,7 @@ def moonvit(head_dim: int, theta: float = 10000.0, pairing: str = "interleaved",
 
 
 @variant
-def mixed(head_dim: int, heads: int, generator: Generator, theta: float = 10.0, **fields: Any) -> Rope:
+def mixed(head_dim: int, heads: int, generator: Generator | int, theta: float = 10.0, **fields: Any) -> Rope:
     """RoPE-Mixed (arXiv 2403.13298) as it starts: angle = w_x x + w_y y, a dense Omega for each head.
 
     With u uniform in [0, 2 pi), one for each head, and m_k = theta^(-4k/d), k = 0 .. d/4 - 1,
@@ -130,11 +130,14 @@ def mixed(head_dim: int, heads: int, generator: Generator, theta: float = 10.0, 
     Training moves every w on its own: hand a trained Omega (heads, pairs, axes) to Rope as
     inv_freq, with the axes as (y, x) if positions are (row, column). x is (..., heads, seq, head_dim).
 
-    >>> rope = mixed(8, heads=3, generator=np.random.default_rng(0))
+    generator  draws u; or a seed, from which the same Rope can be made again, as `origin` tells it
+
+    >>> rope = mixed(8, heads=3, generator=0)
     >>> rope.heads, rope.pairs, rope.axes
     (3, 4, 2)
     """
-    u = generator.uniform(0, 2 * np.pi, (whole("heads", heads, least=1), 1)) + np.array([0, np.pi / 2])
+    drawn = np.random.default_rng(generator).uniform(0, 2 * np.pi, (whole("heads", heads, least=1), 1))
+    u = drawn + np.array([0, np.pi / 2])
     direction = np.stack([np.sin(u), np.cos(u)], -1)  # (heads, 2, axes), axes (row, column) = (y, x)
     speed = geometric(_quartered(head_dim) // 2, theta, angle_dtype(fields))
     omega = (speed[:, None] * direction[:, :, None]).reshape(heads, -1, 2)

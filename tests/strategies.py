@@ -39,7 +39,7 @@ EXAMPLES = {
     "sam2": rr.vision.sam2(16),
     "moonvit": rr.vision.moonvit(16),
     "llama4_vision": rr.vision.llama4(16),
-    "mixed": rr.vision.mixed(16, 3, np.random.default_rng(0)),
+    "mixed": rr.vision.mixed(16, 3, 0),
     "wan": rr.video.wan(24),
     "hunyuan_video": rr.video.hunyuan_video((4, 6, 6)),
     "cogvideox": rr.video.cogvideox(32),

@@ -93,14 +93,17 @@ class Check:
         self.found = Findings(subject, self.facts, self.budget)
         inferred = self.inferred()
         plan = list(self.plan())
+        wrongs = subject.mutations  # of `apply`
         for done, (adapter, prop) in enumerate(plan):
             if self.progress:
                 self.progress(prop.name if adapter == "apply" else f"{adapter}: {prop.name}", done, len(plan))
+            if adapter == prop.name:  # an object of its own, of which what another showed is not expected
+                subject.mutations = wrongs
             self.try_property(adapter, prop)
             if prop.name == "repeatable":
                 self.find_accuracies(adapter)
-            if prop.name == POINTWISE[-1].name:  # what one adapter showed is not expected of the next
-                subject.mutations = subject.mutations if adapter == "apply" else ()
+            if adapter == "apply":
+                wrongs = subject.mutations
         known = [self.found.known(f) for f in self.found.findings]
         computes = self.found.reading.text if self.found.reading else ()
         return Report(

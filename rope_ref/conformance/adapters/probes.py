@@ -21,6 +21,7 @@ class Probe:
     before          lengths of the calls that came before, where calls make up a sequence
     layer           index of the layer
     key             whether it is a key, where queries and keys turn in ways of their own
+    padding         how many tokens each row begins with of which any answer is right, () for none
     """
 
     batch: int
@@ -33,6 +34,7 @@ class Probe:
     before: tuple[int, ...] = ()
     layer: int = 0
     key: bool = False
+    padding: tuple[int, ...] = ()
 
     @property
     def where(self) -> Array:
@@ -47,6 +49,13 @@ class Probe:
 
     def seq(self, axes: int | None) -> int:
         return int(self.where.shape[-1 if axes is None else -2])
+
+    def without_padding(self, y: Array) -> Array:
+        """y (batch, heads, seq, head_dim) with 0 where nothing is asked."""
+        if not self.padding:
+            return y
+        real = np.arange(y.shape[2]) >= np.asarray(self.padding)[:, None]
+        return np.where(real[:, None, :, None], y, 0.0)
 
     def x(self, head_dim: int, axes: int | None) -> Array:
         """(batch, heads, seq, head_dim), read-only: standard normal numbers rounded to the dtype; for several seeds the

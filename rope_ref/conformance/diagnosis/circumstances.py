@@ -85,23 +85,32 @@ def where(seen: Sequence[Observation]) -> str:
     return ""
 
 
-def closest(seen: Sequence[Observation], more: dict[str, Mutation]) -> str:
-    """The one wrong that comes nearest, in words, where nothing explains the answers."""
-    wrong = [o for o in seen if not o.right and np.isfinite(o.y).all()]
-    if not wrong:
-        return ""
-    o = min(wrong, key=lambda o: o.y.size)
-    distances = {}
-    for text, mutation in (more | candidates(o.rope)).items():
-        try:
-            with np.errstate(all="ignore"):
-                y, _ = computed(o.probe, o.rope, lenient(o.probe.dtype), (mutation,))
-        except (ValueError, IndexError):
-            continue
-        if np.isfinite(y).all():
-            distances[text] = float(np.abs(y - o.y).max(initial=0))
-    text = min(distances, key=distances.__getitem__, default="")
-    return f"closest: {text}, which leaves {distances[text]:.2g}" if text else ""
+def closest(seen: Sequence[Observation], more: Sequence[dict[str, Mutation]]) -> str:
+    """The one wrong that comes nearest to all wrong answers, in words; "" where none takes away half of the error.
+
+    more: for each answer, wrongs beside the catalogue
+    """
+    wrong = [(o, extra | candidates(o.rope)) for o, extra in zip(seen, more, strict=True) if not o.right]
+    wrong = sorted(((o, known) for o, known in wrong if np.isfinite(o.y).all()), key=lambda one: one[0].y.size)
+    left = {text: 0.0 for text in wrong[0][1]} if wrong else {}
+    for o, known in wrong[:4]:
+        off = _error(o)
+        for text in list(left):
+            share = _left(o, known[text]) / off if text in known and off else np.inf
+            left[text] = max(left[text], share)
+            if not share < 0.5:
+                del left[text]
+    text = min(left, key=left.__getitem__, default="")
+    return f"closest: {text}, which leaves {left[text]:.0%} of the error" if text else ""
+
+
+def _left(o: Observation, mutation: Mutation) -> float:
+    """The largest error with a wrong, infinite where it cannot be wrong in this way."""
+    try:
+        with np.errstate(all="ignore"):
+            return float(np.nan_to_num(_error(o, (mutation,)), nan=np.inf))
+    except (ValueError, IndexError):
+        return np.inf
 
 
 LESS = (

@@ -25,7 +25,6 @@ from rope_ref.conformance.diagnosis.circumstances import (
 from rope_ref.conformance.diagnosis.diagnose import Diagnosis, diagnose
 from rope_ref.conformance.diagnosis.reading import Reading, read
 from rope_ref.conformance.properties.falsify import Falsified
-from rope_ref.conformance.properties.model import Mutation
 from rope_ref.conformance.properties.property import Case, Property
 from rope_ref.conformance.reporting.report import Finding
 from rope_ref.conformance.reporting.snippet import snippet
@@ -113,7 +112,7 @@ class Findings:
         drift = drifting(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
         if drift is not None:
             return self.add(adapter, prop, found, "ANGDT", drift)
-        near = closest(found.observations, self.more(found))
+        near = closest(found.observations, [extra(self.subject, o) for o in found.observations])
         bug = prop.bug
         if adapter == "into" and "not finite" in deviation.text and bug == "UNKNOWN":
             bug, near = "NOOP", "part of out is not written"
@@ -162,11 +161,6 @@ class Findings:
             everything += self.asking.further(adapter, dtype)
             diagnosis = diagnose(subject, everything, reading=reading, seconds=SEARCH[self.budget])
         return diagnosis
-
-    def more(self, found: Falsified) -> dict[str, Mutation]:
-        """The wrongs of other layers and lengths, for the smallest wrong answer."""
-        wrong = [o for o in found.observations if not o.right]
-        return extra(self.subject, min(wrong, key=lambda o: o.y.size)) if wrong else {}
 
     def named(self, adapter: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:
         known = {m.text for m in self.subject.mutations}

@@ -153,7 +153,7 @@ def computed(
         phi, m = phi[:, None], m if m.ndim == 0 else m[:, None]
     phi, m = stage("angles", phi), stage("magnitude", m)
     cos, sin = stage("tables", (m * np.cos(phi), m * np.sin(phi)))
-    y = stage("result", stage("turn", turn)(x, cos, sin, rope))
+    y = probe.without_padding(stage("result", stage("turn", turn)(x, cos, sin, rope)))
     store = probe.dtype
     bound = budget(
         x, p, rope, store=store, arithmetic=accuracy.arithmetic, table=accuracy.table,

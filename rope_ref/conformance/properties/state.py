@@ -9,7 +9,7 @@ from rope_ref.conformance.adapters.arrays import numbers
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.capabilities import Facts
 from rope_ref.conformance.adapters.probes import nested, sequence
-from rope_ref.conformance.adapters.subject import Answer, Deviation, Subject, differs
+from rope_ref.conformance.adapters.subject import Answer, Deviation, Subject
 from rope_ref.conformance.diagnosis.candidates import Observation
 from rope_ref.conformance.properties.contract import histories
 from rope_ref.conformance.properties.property import Case, Property, Trial, failed, needs, observed
@@ -109,29 +109,26 @@ def chunks(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
 
 def padded(subject: Subject, adapter: str, case: Case) -> Trial:
     """The tokens of rows that begin with padding, chunk by chunk: each counts from the end of its own padding."""
-    rope, padding = subject.rope_for(case[0]), case[0].before
+    padding = case[0].before
     try:
         step = subject.call(subject.implementation.padded, padding)
     except Failed as error:
         return failed(error)
     seen: list[Observation] = []
-    for probe in case:
+    for k, probe in enumerate(case):
         there = probe.where  # as if padding were tokens, (seq,) or (seq, axes)
-        own = there - np.asarray(padding).reshape(-1, *(1,) * there.ndim)
-        real = (own >= 0).reshape(*own.shape[:2], -1)[..., 0][:, None, :, None]
-        right = replace(probe, positions=nested(np.maximum(own, 0)), before=())
+        own = np.maximum(there - np.asarray(padding).reshape(-1, *(1,) * there.ndim), 0)
+        counted = replace(probe, before=(), padding=() if k else padding)  # the prompt is longer than any padding
+        right = replace(counted, positions=nested(own))
         answer = subject.answer(lambda p, x: (subject.call(step, subject.laid(x, p.dtype)), False), right)
         if answer.y is None:
             return Trial(Deviation(answer.failed, np.inf), seen)
-        expected, bound = subject.expected(right)
-        y = np.where(real, answer.y, expected)  # what comes of padding is not looked at
-        deviation = differs(y, expected, bound)
-        seen.append(Observation(right, rope, y, deviation is None))
+        answer = answer._replace(y=right.without_padding(answer.y))
+        deviation = subject.deviates(answer, right)
+        seen += observed(subject, right, answer, deviation)
+        if deviation is not None and subject.deviates(answer, counted) is None:
+            return Trial(deviation, seen, "OFFSET", "padding is counted as if it were tokens")
         if deviation is not None:
-            counted, _ = subject.expected(replace(right, positions=nested(there), before=()))
-            as_tokens = np.where(real, answer.y, counted)
-            if differs(as_tokens, counted, bound) is None:
-                return Trial(deviation, seen, "OFFSET", "padding is counted as if it were tokens")
             return Trial(deviation, seen)
     return Trial(None, seen)
 

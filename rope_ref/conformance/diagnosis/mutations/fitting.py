@@ -25,11 +25,11 @@ Score = Callable[[dict[str, float]], float]
 
 
 def fitted(rope: Rope, seen: Array, scale: float | None) -> Wrong:
-    """The variant with other values that give these frequencies, in the shape of omega, and this magnitude.
+    """The variant with other values that give these frequencies, in the shape of `one_head`, and this magnitude.
 
     seen is 0 where a pair was not seen to turn.
     """
-    if rope.origin is None or rope.heads is not None:
+    if rope.origin is None:
         return
     numbers = {name: float(value) for name, value in rope.origin.given.items() if is_number(name, value)}
 
@@ -51,6 +51,11 @@ def fitted(rope: Rope, seen: Array, scale: float | None) -> Wrong:
             yield "+".join(sorted(bugs)), " and ".join(said(name, fit[name], numbers[name]) for name in fit), other
 
 
+def one_head(rope: Rope) -> Array:
+    """The frequencies that are read off, (pairs,) or (pairs, axes): those of the first head, where each has its own."""
+    return rope.omega if rope.heads is None else rope.omega[0]
+
+
 def is_number(name: str, value: Any) -> bool:
     kind = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return kind and name not in LEFT_ALONE and value > 0 and math.isfinite(value)
@@ -58,7 +63,7 @@ def is_number(name: str, value: Any) -> bool:
 
 def distance(other: Rope, seen: Array, scale: float | None) -> float:
     """The largest error as a part of what it may be; 1 and more where the numbers do not fit."""
-    w = other.omega
+    w = one_head(other)
     if w.shape != seen.shape:
         return math.inf
     read = seen != 0

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from rope_ref.conformance.adapters.arrays import Array
-from rope_ref.conformance.diagnosis.mutations.fitting import fitted
+from rope_ref.conformance.diagnosis.mutations.fitting import fitted, one_head
 from rope_ref.conformance.diagnosis.mutations.parameters import factors, parameters
 from rope_ref.conformance.diagnosis.mutations.rules import rule
-from rope_ref.conformance.diagnosis.mutations.shares import axes
+from rope_ref.conformance.diagnosis.mutations.shares import axes, heads
 from rope_ref.conformance.diagnosis.mutations.spectra import exponents, scalings
 from rope_ref.conformance.diagnosis.mutations.widths import widths
 from rope_ref.conformance.diagnosis.reading import Reading
@@ -25,7 +25,8 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     pairs = {"interleaved": "(2i, 2i + 1)", "half-split": f"(i, i + {rope.pairs})"}
     text = f"pairs are {pairs[other]}; you declared {rope.pairing}, {pairs[rope.pairing]}"
     yield turned("LAYOUT", text, replace(rope, pairing=other))
-    for bug, text, made in (*parameters(rope), *scalings(rope), *widths(rope), *exponents(rope), *axes(rope)):
+    shares = (*axes(rope), *heads(rope))
+    for bug, text, made in (*parameters(rope), *scalings(rope), *widths(rope), *exponents(rope), *shares):
         if made.axes == rope.axes and not same(made, rope):
             yield turned(bug, text, made)
     yield from clamped(rope)
@@ -83,15 +84,15 @@ def base(rope: Rope) -> str:
 
 
 def by_pair(rope: Rope, reading: Reading) -> Array | None:
-    """The frequencies that were read off in the shape of omega, 0 where a pair was not seen to turn.
+    """The frequencies that were read off in the shape of `one_head`, 0 where a pair was not seen to turn.
 
     None where other channels turn together, or nothing turns.
     """
     first, second = channels(rope.pairing, rope.pairs, rope.start)
     order = {int(a): i for i, a in enumerate(first)}
-    w = np.zeros_like(rope.omega)
+    w = np.zeros_like(one_head(rope))
     for k, (a, b) in enumerate(zip(reading.first, reading.second, strict=True)):
-        if int(a) not in order or second[order[int(a)]] != b or w.ndim == 3:
+        if int(a) not in order or second[order[int(a)]] != b:
             return None
         w[order[int(a)]] = reading.inv_freq[k]
     return w if w.any() else None
@@ -112,13 +113,14 @@ def read(rope: Rope, reading: Reading) -> Iterator[Mutation]:
         if np.abs(np.log(w[known]) + known / len(w) * np.log(theta)).max() < 1e-3:
             made = replace(rope, inv_freq=geometric(2 * len(w), theta), theta=10000.0)
             yield turned("THETA", f"theta is {theta:.7g}; expected {base(rope)}", made)
-    turning = rope.omega != 0
-    ratio = w[turning] / rope.omega[turning]
+    right = one_head(rope)
+    turning = right != 0
+    ratio = w[turning] / right[turning]
     if len(ratio) and np.ptp(ratio) < 1e-4 * np.abs(ratio).max() and not (w[~turning]).any():
         text = f"every angle is {np.median(ratio):.7g} times what it should be"
         yield turned(rule(rope) or "LAYER", text, replace(rope, inv_freq=rope.omega * np.median(ratio), theta=10000.0))
     own = rule(rope)
-    if own is not None:
+    if own is not None and rope.heads is None:
         wrong = np.flatnonzero(
             (np.abs(w - rope.omega) > 1e-3 * np.abs(rope.omega).max(initial=0) + 0).reshape(len(w), -1).any(-1)
         )

@@ -194,7 +194,8 @@ def flat(order: str, heads_inside: int) -> Place:
         number = np.arange(batch * heads * seq).reshape([sizes[letter] for letter in order])
         number = number.transpose([order.index(letter) for letter in "bhs"])
         token = number % seq if heads_inside else number // heads % seq
-        taken: Array = phi[np.arange(batch)[:, None, None], 0, token]
+        head = np.minimum(np.arange(heads), phi.shape[1] - 1)[:, None]  # one for all heads, or each its own
+        taken: Array = phi[np.arange(batch)[:, None, None], head, token]
         return taken
 
     return counted

@@ -1,4 +1,4 @@
-"""Wrong shares of the pairs for each of several axes."""
+"""Wrong shares of the frequencies: of the pairs for each of several axes, and of the heads."""
 
 from dataclasses import replace
 
@@ -43,6 +43,33 @@ def axes(rope: Rope) -> Wrong:
         yield bug, f"the frequencies of each axis but the first are moved round by {by}", replace(rope, inv_freq=rolled)
     for text, w in _reassigned(omega).items():
         yield bug, text, replace(rope, inv_freq=w)
+
+
+def heads(rope: Rope) -> Wrong:
+    """The frequencies of another head, where each has its own."""
+    if rope.heads is None:
+        return
+    omega, n = rope.omega, rope.heads
+    of = {f"all heads turn as head {h} should": np.full(n, h) for h in range(n)}
+    of |= {"the heads are in reverse order": np.arange(n)[::-1]}
+    of |= {f"the heads are moved round by {by}": np.roll(np.arange(n), by) for by in (1, -1)}
+    for groups in (g for g in range(2, n) if n % g == 0):
+        of |= {
+            f"the first {groups} heads are repeated, each in a row": np.arange(n) * groups // n,
+            f"the first {groups} heads are repeated, one after the other": np.arange(n) % groups,
+            f"heads in {groups} groups are taken group by group": np.arange(n).reshape(groups, -1).T.ravel(),
+        }
+    for text, head in of.items():
+        yield "AXIS", text, replace(rope, inv_freq=omega[head])
+    pairs = rope.pairs
+    for text, wrong in {
+        "frequencies (heads, pairs, axes) are read as (pairs, heads, axes)": omega.reshape(pairs, n, -1).swapaxes(0, 1),
+        "frequencies (heads, pairs, axes) are read as (heads, axes, pairs)": omega.reshape(n, -1, pairs).swapaxes(1, 2),
+        "frequencies (heads, pairs, axes) are read as (axes, heads, pairs)": np.moveaxis(
+            omega.reshape(-1, n, pairs), 0, -1),
+        "all heads turn at the mean of their frequencies": np.broadcast_to(omega.mean(0), omega.shape),
+    }.items():  # fmt: skip
+        yield "AXIS", text, replace(rope, inv_freq=wrong)
 
 
 def _reassigned(omega: Array) -> dict[str, Array]:
