@@ -127,7 +127,17 @@ def test_what_nothing_explains_is_unknown():
 
     report = checked(odd)
     assert {f.bug for f in report.findings} == {"UNKNOWN"}
-    assert "closest" in said(report)
+    assert "closest" not in said(report)  # nothing comes near
+
+
+def test_the_closest_is_said_where_it_leaves_less_than_half_of_the_error():
+    def nearly_shifted(x, positions):
+        p = positions[:, None] if positions.ndim > 1 else positions
+        y = right(x, positions + 1)
+        y[..., 3] += (0.01 * p**2 % 0.1).astype(x.dtype)
+        return y
+
+    assert "closest: tokens stand 1 too far" in said(checked(nearly_shifted))
 
 
 def test_a_counterexample_can_be_pasted():

@@ -60,8 +60,11 @@ def _is(name: str, value: str, probe: Probe) -> bool:
     return bool(getattr(probe, name) == value)
 
 
-def where(seen: Sequence[Observation]) -> str:
-    """What the wrong answers have in common that the right ones do not, in words."""
+def where(seen: Sequence[Observation], trained: int | None = None) -> str:
+    """What the wrong answers have in common that the right ones do not, in words.
+
+    trained: the length at which the Rope changes, if it does
+    """
     wrong = [o.probe for o in seen if not o.right]
     right = [o.probe for o in seen if o.right and o.probe.where.any()]  # at 0 nothing turns, whatever is wrong
     if not wrong or not right:
@@ -76,6 +79,11 @@ def where(seen: Sequence[Observation]) -> str:
         **{f"positions in {d}": partial(_is, "position_dtype", d) for d in ("int32", "float32", "float64")},
         "negative positions": lambda p: bool((p.where < 0).any()),
     }
+    if trained is not None:
+        features |= {
+            f"positions below the trained length, {trained}": lambda p: bool(p.where.max(initial=0) < trained),
+            f"positions from the trained length on, {trained}": lambda p: bool(p.where.max(initial=0) >= trained),
+        }
     for text, has in features.items():
         if all(map(has, wrong)) and not any(map(has, right)):
             return f"only with {text}"

@@ -168,7 +168,8 @@ class Findings:
         if not fresh:
             return "the same"
         text = diagnosis.text
-        condition = where(found.observations)
+        more = self.asking.at_other_lengths(adapter) if diagnosis.covers == "wrong ones" else []
+        condition = where([*found.observations, *more], self.subject.trained)
         notes = []
         for mutation in fresh:
             said = mutation.text if len(fresh) > 1 else text

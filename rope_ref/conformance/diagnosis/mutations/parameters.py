@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from rope_ref.conformance.diagnosis.mutations.rules import PARAMETERS, rule
 from rope_ref.rope import Rope
 
@@ -61,6 +63,8 @@ def parameters(rope: Rope) -> Wrong:
         if name in signature and signature[name].default is not inspect.Parameter.empty:
             default = signature[name].default
             tried.setdefault(f"left at {default}", default)
+        if name == "factor" and (unscaled := made(rope, {name: 1.0})) and np.array_equal(unscaled.omega, rope.omega):
+            del tried["1, so nothing is scaled"]  # it makes no more than the magnitude, which is told as such
         for words, other in tried.items():
             text = f"{name} is {words}; expected {value_of(value)}"
             yield from _made(rope, PARAMETERS.get(name, own), text, {name: other})

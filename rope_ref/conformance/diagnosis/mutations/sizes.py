@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from rope_ref.conformance.adapters.arrays import Array
-from rope_ref.conformance.diagnosis.mutations.rules import magnified
+from rope_ref.conformance.diagnosis.mutations.rules import magnified, rule
 from rope_ref.conformance.diagnosis.reading import Reading
 from rope_ref.conformance.properties.model import Context, Mutation
 from rope_ref.magnitude import yarn_scale
@@ -16,6 +16,7 @@ from rope_ref.rope import Rope
 def mutations(rope: Rope) -> Iterator[Mutation]:
     """Every magnitude that is known to be taken for the right one."""
     m, given = rope.attention_scale, rope.origin.given if rope.origin else {}
+    bug = "LONG" if rule(rope) == "LONG" else "YMAG"
     factor = float(given.get("factor") or 1.0)
     others = {
         f"the magnitude {m:.9g} is not applied": 1.0,
@@ -30,10 +31,10 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
     }
     for text, other in others.items():
         if abs(other / m - 1) > 1e-9:
-            yield Mutation("YMAG", text, {"magnitude": constant(other)})
+            yield Mutation(bug, text, {"magnitude": constant(other)})
     if m != 1:
-        yield Mutation("YMAG", "the magnitude is on the cosines alone", {"tables": lambda t, c: (t[0], t[1] / m)})
-        yield Mutation("YMAG", "the magnitude is on the sines alone", {"tables": lambda t, c: (t[0] / m, t[1])})
+        yield Mutation(bug, "the magnitude is on the cosines alone", {"tables": lambda t, c: (t[0], t[1] / m)})
+        yield Mutation(bug, "the magnitude is on the sines alone", {"tables": lambda t, c: (t[0] / m, t[1])})
     if rope.xpos is None:
         return
     x = rope.xpos
