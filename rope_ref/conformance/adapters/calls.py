@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rope_ref.conformance.adapters.arrays import Array, arranged, given, numbers
+from rope_ref.conformance.adapters.arrays import Array, arranged, given, numbers, restored
 from rope_ref.conformance.adapters.calling import Failed
 from rope_ref.conformance.adapters.probes import Probe, nested
 
@@ -87,24 +87,32 @@ class Adapters:
         where = listed[index].reshape(probe.where.shape)
         return replace(probe, positions=nested(where), position_dtype=probe.position_dtype if whole else "float64")
 
-    def laid(self, x: Array, dtype: str, memory: str = "contiguous") -> Any:
-        layout = self.implementation.layout
+    def laid(self, x: Array, dtype: str, memory: str = "contiguous", kind: str | None = None) -> Any:
+        """x in the layout of the implementation, in a dtype and a memory layout, as an array of a kind."""
+        layout, kind = self.implementation.layout, kind or self.kind
         a = arranged(x, layout)
         if memory == "sliced":  # out of something wider, as queries lie in a fused projection
             wide = np.concatenate([np.full_like(a, 3.0)[..., :2], a, np.full_like(a, 7.0)[..., :5]], -1)
-            return given(wide, dtype, self.kind)[..., 2 : 2 + a.shape[-1]]
+            return given(wide, dtype, kind)[..., 2 : 2 + a.shape[-1]]
         if memory == "transposed" and a.ndim > 2:
-            return given(a.swapaxes(-3, -2), dtype, self.kind).swapaxes(-3, -2)
+            return given(a.swapaxes(-3, -2), dtype, kind).swapaxes(-3, -2)
         if memory == "stepped":
             wide = np.full((*a.shape[:-2], 2 * a.shape[-2], a.shape[-1]), 5.0)
             wide[..., ::2, :] = a
-            return given(wide, dtype, self.kind)[..., ::2, :]
+            return given(wide, dtype, kind)[..., ::2, :]
         if memory == "expanded" and "h" in layout and "(" not in layout:  # one head, seen as many
             axis = layout.index("h")
-            one = given(a.take([0], axis), dtype, self.kind)
+            one = given(a.take([0], axis), dtype, kind)
             shape = tuple(a.shape)
-            return np.broadcast_to(one, shape) if self.kind == "numpy" else one.expand(shape)
-        return given(a, dtype, self.kind)
+            return np.broadcast_to(one, shape) if kind == "numpy" else one.expand(shape)
+        return given(a, dtype, kind)
+
+    def misread(self, x: Array, probe: Probe) -> Array:
+        """The numbers of a view from its first one on, in the order of memory, as if it were contiguous."""
+        view = self.laid(x, "float64", probe.memory, "numpy")
+        strides = np.empty_like(view, order="C", subok=False).strides
+        found = np.lib.stride_tricks.as_strided(view, view.shape, strides)
+        return restored(found.copy(), self.implementation.layout, x.shape)
 
     def positions(self, probe: Probe) -> Any:
         declared, dtype = self.implementation.position_dtypes, probe.position_dtype

@@ -60,7 +60,7 @@ def _read_off(rope: Rope, one: One) -> dict[str, Mutation]:
 
 
 def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
-    """What could be wrong where there are several Ropes: that of another layer, or of another length."""
+    """What the catalogue of one Rope does not know: the Rope of another layer or length, layers that count, memory."""
     rope, probe = observation.rope, observation.probe
     made: list[tuple[str, str, Rope]] = []
     if subject.layered:
@@ -98,11 +98,25 @@ def extra(subject: Subject, observation: Observation) -> dict[str, Mutation]:
                 )
         made.extend((bug, text, subject.rope_for(probe, length=n)) for text, n in lengths.items())
         made.extend((bug, text, other) for text, other in otherwise_rescaled(rope))
-    return {
+    found = {
         text: Mutation(bug, text, {"rope": fixed(lambda r, c, o: o, other)})
         for bug, text, other in made
         if other != rope
     }
+    return found | {m.text: m for m in of_calls(subject, probe)}
+
+
+def of_calls(subject: Subject, probe: Probe) -> Iterator[Mutation]:
+    """What could be wrong with how it is called: layers that share a counter, an x that is a view."""
+    layers = subject.implementation.layers
+    if layers > 1:
+        yield Mutation(
+            "OFFSET", "the tokens of a call are counted again by every layer", {"positions": lambda p, c: (
+                p + sum(c.probe.before) * (layers - 1) + c.probe.layer * c.probe.seq(c.rope.axes))})  # fmt: skip
+    if probe.memory in ("sliced", "transposed", "stepped"):
+        text = "a view is read as if it were contiguous"
+        yield Mutation("GEOM", text, {"turn": lambda turned, c: (
+            lambda x, cos, sin, rope: turned(subject.misread(x, c.probe), cos, sin, rope))})  # fmt: skip
 
 
 def unconditional_stretch(rope: Rope) -> float | None:

@@ -10,7 +10,7 @@ from rope_ref.conformance.adapters.subject import Deviation, Subject
 from rope_ref.conformance.diagnosis.candidates import Observation, candidates, unconditional_stretch
 from rope_ref.conformance.diagnosis.diagnose import coarse, fits, sharp
 from rope_ref.conformance.diagnosis.mutations import precision
-from rope_ref.conformance.properties.model import Mutation, computed, lenient
+from rope_ref.conformance.properties.model import Mutation, computed, fixed, lenient
 from rope_ref.pairing import channels
 from rope_ref.rope import Rope
 from rope_ref.rotation import angles
@@ -89,7 +89,7 @@ def where(seen: Sequence[Observation], trained: int | None = None) -> str:
             return f"only with {text}"
     far, near = min(np.abs(p.where).max(initial=0) for p in wrong), max(np.abs(p.where).max(initial=0) for p in right)
     if far > near:
-        return f"only from position {near + 1:g} or {far:g} on"
+        return f"right up to position {near:g}, wrong from position {far:g} on"
     return ""
 
 
@@ -119,6 +119,18 @@ def _left(o: Observation, mutation: Mutation) -> float:
             return float(np.nan_to_num(_error(o, (mutation,)), nan=np.inf))
     except (ValueError, IndexError):
         return np.inf
+
+
+def of_other_layers(seen: Sequence[Observation], ropes: Sequence[Rope]) -> str | None:
+    """In words, which layers turn by the Rope of another one; None where that does not explain every wrong answer."""
+    taken: dict[int, int] = {}
+    for o in (o for o in seen if not o.right):
+        others = {k: Mutation("LAYER", "", {"rope": fixed(lambda r, c, k: ropes[k], k)}) for k in range(len(ropes))}
+        fitting = [k for k, wrong in others.items() if ropes[k] != o.rope and fits(o, (wrong,), sharp)]
+        if not fitting or taken.setdefault(o.probe.layer, fitting[0]) not in fitting:
+            return None
+    words = [f"layer {layer} turns by the Rope of layer {k}" for layer, k in sorted(taken.items())]
+    return ", ".join(words) or None
 
 
 LESS = (

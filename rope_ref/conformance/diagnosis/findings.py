@@ -16,6 +16,7 @@ from rope_ref.conformance.diagnosis.circumstances import (
     fewest_digits,
     less_exact,
     negative_base,
+    of_other_layers,
     passing_through,
     raised,
     told_by_offset,
@@ -101,6 +102,9 @@ class Findings:
             rounding = fewest_digits(seen)
             if rounding is not None:
                 return self.add(adapter, prop, found, rounding.bug, f"{rounding.text}, or the like")
+        layers = of_other_layers(found.observations, self.subject.ropes) if self.subject.layered else None  # type: ignore[arg-type]
+        if layers is not None:
+            return self.add(adapter, prop, found, "LAYER", layers)
         text = where(found.observations)
         beyond = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
         if beyond is not None:

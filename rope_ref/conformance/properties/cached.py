@@ -173,10 +173,17 @@ class Held:
             "shifting does not move the keys": (q, places - offset),
             "shifting does not move the query": (q - offset, places),
             "keys are moved the wrong way": (q, places - 2 * offset),
+            "keys that are kept are not moved": (q, np.where(came == 0, first, places)),
+            "keys that are kept are moved the wrong way": (q, np.where(came == 0, 2 * first - places, places)),
+            "keys that are kept are moved twice": (q, np.where(came == 0, 2 * places - first, places)),
         }
         for text, (q_place, key_places) in tried.items():
             if compared(found, *self.scores(q_place, key_places)) is None:
                 return "KVROT", text
+        moved = (came == 0) & ((first != places) if self.evicted else offset != 0)
+        scores, bound = self.scores(q, places)
+        if compared(found, scores * np.where(moved, rope.attention_scale, 1.0), bound * rope.attention_scale) is None:
+            return "KVROT", "keys are scaled by the magnitude again when they are moved"
         if rope.xpos is not None:
             unscaled = compared(found, *self.scores(q, places, scaled=False)) is None
             return "XPOS", "cached keys are not scaled" if unscaled else ""

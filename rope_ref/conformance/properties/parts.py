@@ -95,7 +95,7 @@ def weights(subject: Subject, adapter: str, case: Case) -> Trial:
     expected = each[:, rows].reshape(weight.shape)
     if found.shape == expected.shape and np.array_equal(found, expected):
         return Trial(None)
-    text = "rows of the weight are in an order that is neither"
+    text = "rows of the weight are neither in the order of halves nor in that of neighbours"
     if found.shape == expected.shape and np.array_equal(found, each.reshape(weight.shape)):
         text = "rows of the weight are left in the order of neighbours"
     elif found.shape == expected.shape and np.array_equal(found, each[:, np.argsort(rows)].reshape(weight.shape)):

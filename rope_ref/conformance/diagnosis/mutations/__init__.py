@@ -4,12 +4,13 @@
 2. ``placing``      another position than the one that was given
 3. ``sizes``        another magnitude
 4. ``precision``    positions, frequencies, angles or tables in too few bits
-5. ``turning``      another formula, or a result that is not all used
+5. ``turning``      another formula
+6. ``written``      a result that is not all written
 """
 
 from collections.abc import Iterator
 
-from rope_ref.conformance.diagnosis.mutations import frequencies, placing, precision, sizes, turning
+from rope_ref.conformance.diagnosis.mutations import frequencies, placing, precision, sizes, turning, written
 from rope_ref.conformance.diagnosis.reading import Reading
 from rope_ref.conformance.properties.model import Mutation
 from rope_ref.rope import Rope
@@ -21,6 +22,7 @@ def catalogue(rope: Rope) -> Iterator[Mutation]:
     """All that could be wrong with an implementation of this Rope, the plainest first."""
     yield from frequencies.other_factors(rope)
     yield from turning.mutations(rope)
+    yield from written.mutations(rope)
     yield from frequencies.mutations(rope)
     yield from placing.mutations(rope)
     yield from sizes.mutations(rope)

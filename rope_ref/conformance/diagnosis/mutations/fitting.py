@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rope_ref.conformance.adapters.arrays import Array
+from rope_ref.conformance.adapters.arrays import Array, rounded
 from rope_ref.conformance.diagnosis.mutations.parameters import LEFT_ALONE, THETAS, Wrong, made, said
 from rope_ref.conformance.diagnosis.mutations.rules import PARAMETERS, rule
 from rope_ref.conformance.diagnosis.reading import FAR
@@ -92,7 +92,8 @@ def one(name: str, value: float, score: Score) -> dict[str, float] | None:
     if least >= 1:
         return None
     enough = max(2 * least, SAME)
-    known = [u for u in usual(name) if u != value and score({name: u}) <= enough]
+    halves = (float(rounded(value, dtype)) for dtype in ("bfloat16", "float16") if value < 6e4 or dtype == "bfloat16")
+    known = [u for u in (*usual(name), *halves) if u != value and score({name: u}) <= enough]
     return {name: known[0] if known else plainly(v, lambda plain: score({name: plain}) <= enough)}
 
 

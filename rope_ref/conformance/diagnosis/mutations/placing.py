@@ -51,8 +51,17 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
             "RANGE", f"positions begin again at {length}", {"positions": fixed(lambda p, c, n: np.mod(p, n), length)}
         )
         yield Mutation(
+            "OFFSET", f"the first position is held below {length}, the rest counts on from it",
+            {"positions": fixed(lambda p, c, n: np.minimum(p[:, :1], n - 1) + p - p[:, :1], length)}, alone=True,
+        )  # fmt: skip
+        yield Mutation(
             "RANGE", f"negative positions take rows from the end of a table of {length}",
             {"positions": fixed(lambda p, c, n: np.where(p < 0, p + n, p), length)},
+        )  # fmt: skip
+    for length in (16, 32, 64, 128):
+        yield Mutation(
+            "RANGE", f"positions begin again at {length}", {"positions": fixed(lambda p, c, n: np.mod(p, n), length)},
+            alone=True,
         )  # fmt: skip
     yield Mutation("RANGE", "negative positions stand at 0", {"positions": clipped(0, np.inf)})
     yield Mutation("RANGE", "the sign of positions is lost", {"positions": lambda p, c: np.abs(p)})
@@ -126,6 +135,8 @@ BEFORE: dict[str, Callable[[Context], int]] = {
     "tokens stand where their own call begins at 0": lambda c: -sum(c.probe.before),
     "the length of the call before is counted twice": lambda c: c.probe.before[-1] if c.probe.before else 0,
     "the length of the first call is counted twice": lambda c: c.probe.before[0] if c.probe.before else 0,
+    "calls are counted in place of tokens": lambda c: len(c.probe.before) - sum(c.probe.before),
+    "calls after the first are counted as one token each": lambda c: len(c.probe.before[1:]) - sum(c.probe.before[1:]),
     "one more for every call before": lambda c: len(c.probe.before),
     "one more from the second call on": lambda c: min(len(c.probe.before), 1),
     "one more for every layer before": lambda c: c.probe.layer,

@@ -49,6 +49,9 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation("POSDT", f"positions, inv_freq, cos and sin are rounded to {half}", at | of | table)
         yield Mutation("ANGDT", f"inv_freq, angles, cos and sin are rounded to {half}", of | to | table)
         yield Mutation("POSDT", f"positions, inv_freq, angles, cos and sin are rounded to {half}", at | of | to | table)
+    yield Mutation("ANGDT", "positions and inv_freq are rounded to TF32, as in a matrix product", {
+        "positions": lambda p, c: tf32(p), "rope": lambda r, c: replace(r, inv_freq=tf32(r.omega)),
+    })  # fmt: skip
     for levels in (15, 31, 63, 64, 100, 127, 128, 255, 256, 512, 1000, 1024, 4096, 32767):
         yield Mutation(
             "TABDT", f"cos and sin are rounded to 1/{levels}",
@@ -83,6 +86,12 @@ def which(dtype: str, context: Context) -> str:
 
 def to_dtype(value: Array, dtype: str, context: Context) -> Array:
     return rounded(value, which(dtype, context))
+
+
+def tf32(x: Array) -> Array:
+    """Rounded to 11 significant bits, ties away from 0, as CUDA converts what tensor cores multiply."""
+    fraction, exponent = np.frexp(np.asarray(x, np.float64))
+    return np.asarray(np.ldexp(np.copysign(np.floor(np.abs(fraction) * 2**11 + 0.5), fraction), exponent - 11))
 
 
 def counted(p: Array, context: Context, dtype: str) -> Array:

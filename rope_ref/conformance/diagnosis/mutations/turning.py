@@ -1,4 +1,4 @@
-"""Wrong formulas: which numbers are combined, with which sign, and what becomes of the result."""
+"""Wrong formulas: which numbers are combined, and with which sign."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -58,8 +58,7 @@ SPLITS = {
 
 
 def mutations(rope: Rope) -> Iterator[Mutation]:
-    """Every wrong formula and every wrong use of its result."""
-    yield Mutation("NOOP", "x comes back as it was: nothing turns", {"result": lambda y, c: c.x})
+    """Every wrong formula."""
     for text, formula in FORMULAS.items():
         yield Mutation("FORMULA", text, {"turn": fixed(lambda _, c, f: by(f), formula)})
     yield Mutation(
@@ -98,21 +97,7 @@ def mutations(rope: Rope) -> Iterator[Mutation]:
         yield Mutation(
             "LAYOUT", f"{text} of {other} pairs", {"turn": fixed(lambda _, c, o: partial(reordered, order=o), order)}
         )
-    yield Mutation("NOOP", "the first half of the turned channels is left as it was", {"result": half(0)})
-    yield Mutation("NOOP", "the second half of the turned channels is left as it was", {"result": half(1)})
-    yield Mutation("NOOP", "only the first head turns", {"result": only(1)})
-    yield Mutation("BATCHPOS", "only the first row of the batch turns", {"result": only(0)})
-    yield Mutation("BATCHPOS", "only the first head of the first row turns", {"result": only((0, 1))})
-    yield Mutation("BATCHPOS", "only the first row of the batch is written", {"result": only(0, zero=True)})
-    yield Mutation("BATCHPOS", "only the first head of the first row is written", {"result": only((0, 1), zero=True)})
-    yield Mutation("NOOP", "only the first token turns", {"result": only(2)})
-    yield Mutation("NOOP", "the last token is left as it was", {"result": last_left})
     yield Mutation("INPL", "it turns twice", {"turn": lambda _, c: lambda x, *t: turn(turn(x, *t), *t)})
-    if 2 * rope.pairs < rope.head_dim:
-        rest = np.setdiff1d(np.arange(rope.head_dim), np.concatenate(channels(rope.pairing, rope.pairs, rope.start)))
-        for text, value in (("zero", 0.0), ("one", 1.0)):
-            yield Mutation("ROTDIM", f"channels that should pass through are {text}", {"result": filled(rest, value)})
-        yield Mutation("ROTDIM", "channels that should pass through are scaled too", {"result": scaled(rest)})
 
 
 def by(formula: Pair) -> Callable[..., Array]:
@@ -202,46 +187,3 @@ def placed(x: Array, part: Array, rope: Rope) -> Array:
     y = x.copy()
     y[..., rope.start : rope.start + 2 * rope.pairs] = part
     return y
-
-
-def half(which: int) -> Callable[[Array, Context], Array]:
-    def left(y: Array, context: Context) -> Array:
-        rope, y = context.rope, y.copy()
-        begin = rope.start + which * rope.pairs
-        y[..., begin : begin + rope.pairs] = context.x[..., begin : begin + rope.pairs]
-        return y
-
-    return left
-
-
-def only(axes: int | tuple[int, ...], zero: bool = False) -> Callable[[Array, Context], Array]:
-    def first(y: Array, context: Context) -> Array:
-        result, index = context.x * (not zero), [slice(None)] * 4
-        for axis in np.atleast_1d(axes):
-            index[axis] = slice(0, 1)
-        result[tuple(index)] = y[tuple(index)]
-        return result
-
-    return first
-
-
-def last_left(y: Array, context: Context) -> Array:
-    return np.concatenate([y[:, :, :-1], context.x[:, :, -1:]], 2)
-
-
-def filled(rest: Array, value: float) -> Callable[[Array, Context], Array]:
-    def constant(y: Array, context: Context) -> Array:
-        y = y.copy()
-        y[..., rest] = value
-        return y
-
-    return constant
-
-
-def scaled(rest: Array) -> Callable[[Array, Context], Array]:
-    def larger(y: Array, context: Context) -> Array:
-        y = y.copy()
-        y[..., rest] *= context.rope.attention_scale
-        return y
-
-    return larger

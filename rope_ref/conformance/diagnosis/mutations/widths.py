@@ -59,10 +59,10 @@ def widths(rope: Rope) -> Wrong:
     turning = w[w != 0]
     if 0 < len(turning) < len(w):
         tried |= {
-            "what turns lies in a block of its own, the exponent divided by its width": (
+            "the channels that turn are paired among themselves, the exponent divided by their number": (
                 geometric(2 * len(turning), theta), rope.start,
             ),
-            "what turns lies in a block of its own": (turning, rope.start),
+            "the channels that turn are paired among themselves, as in a head of their own": (turning, rope.start),
         }  # fmt: skip
     for text, (inv_freq, start) in tried.items():
         yield from (("ROTDIM", text, each) for each in made(inv_freq, start))
