@@ -6,6 +6,7 @@
 import torch
 
 import rope_ref as rr
+from examples.our_bridge_models import MODELS
 from examples.our_bridge_paths import EXACT as TAKES
 from examples.our_bridge_paths import (
     FLOAT32,
@@ -83,6 +84,7 @@ PART = rr.Rope(40, rotary_dim=20, start=8, pairing="interleaved")
 FREQUENCIES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.01, 0.001)
 XPOS, XPOS_ROPE = {"dim": 64, "use_xpos": True}, rr.variants.xpos(64, pairing="interleaved")
 WAYS = {
+    **MODELS,
     **{f"all ways, {each.pairing}": (tensors(each, more=True), each) for each in (
         rr.Rope(22, rotary_dim=18, start=3), rr.Rope(22, rotary_dim=18, start=1, pairing="interleaved")
     )},

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 import numba_kernels as nk
+import rope_ref as rr
 from rope_ref.conformance import Implementation
 
 MANY = 3 << 15  # numbers that are rotated by several threads
@@ -126,6 +127,30 @@ def streamed(rope, tables):
     return Implementation(
         apply=apply, arrays="numpy", dtypes=("float32",), angle="exact", rows=False, negative=False, fractional=False,
         strided=False, position_dtypes=("int64",), max_position=ROWS, deviations=(),
+    )  # fmt: skip
+
+
+def normalised(rope, tables):
+    """The two channels of a pair weigh the same, so weights and norm can be divided out: a few roundings more."""
+    weight = np.ones(rope.head_dim, np.float32)
+    for channels in rr.pairing.channels(rope.pairing, rope.pairs):
+        weight[channels] += np.arange(rope.pairs, dtype=np.float32) / rope.head_dim
+
+    def apply(x, positions, out=None):
+        options = {"epsilon": 0.5, "pairing": rope.pairing, "out": out}
+        y = nk.normalise_and_rotate(x, weight, *tables(x, positions), **options)
+        norm = np.sqrt(np.square(x.astype(np.float64)).mean(-1, keepdims=True) + 0.5)
+        return (y.astype(np.float64) * norm / weight).astype(x.dtype)
+
+    def threads(x, positions):
+        return one_of(apply(copies(x, -(-MANY // x.size)), positions))
+
+    def given(x, positions):
+        return apply(x, positions, np.empty(x.shape, x.dtype))
+
+    return Implementation(
+        apply=apply, paths={"threads": threads, "given": given}, arrays="numpy", dtypes=("float32", "float64"),
+        table="bfloat16", arithmetic="bfloat16", rows=True, negative=True, fractional=True, strided=True,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import numba_kernels as nk
 import rope_ref as rr
-from examples.our_kernel_paths import ROWS, gathers, streamed, ways
+from examples.our_kernel_paths import ROWS, gathers, normalised, streamed, ways
 from rope_ref.conformance import Implementation
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -86,5 +86,6 @@ WAYS = (
     {f"all ways, {each.pairing}": (kernels(each, paths=ways(each, tabulated(each))), each) for each in WIDTHS}
     | {f"gathered in all ways, {each.pairing}": (gathered(each, paths=gathers(each, by_rows(each))), each)
        for each in (rope, LAST)}
+    | {f"normalised, {each.pairing}": (normalised(each, tabulated(each)), each) for each in (rope, INTERLEAVED)}
     | {f"streamed, {each.pairing}": (streamed(each, tabulated(each)), each) for each in (rope, INTERLEAVED)}
 )  # fmt: skip

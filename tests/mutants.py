@@ -43,7 +43,8 @@ from rope_ref.rope import Rope
 ROOT = Path(__file__).parent.parent
 ROTATING = {  # what the adapters run; attention, models and caches are no rotation, and have tests of their own
     "numba_kernels": ("arithmetic", "cpu", "intrinsics", "layout", "machine", "plan", "threads"),
-    "torch_bridge": ("drop_in", "frequencies", "functions", "kernel", "operators", "plain", "rotation", "tables"),
+    "torch_bridge": ("drop_in", "frequencies", "functions", "kernel", "operators", "plain", "rotary", "rotation",
+        "tables"),
 }
 FORKING = multiprocessing.get_context("fork")  # so that torch and Numba are imported once
 PROCESSES = 2
@@ -52,7 +53,10 @@ CALL, LIMIT = 40.0, 500.0  # seconds that a call, which may compile, and a whole
 MEMORY = 12 << 30
 
 ADAPTERS = {"our_kernels": "numba_kernels", "our_bridge": "torch_bridge"}
-LIKELIEST = {"functions.py": ("functions", "RotaryEmbedding by"), "drop_in.py": ("RotaryEmbedding", "few", "axial")}
+LIKELIEST = {
+    "functions.py": ("functions", "RotaryEmbedding by"), "drop_in.py": ("RotaryEmbedding", "few", "axial"),
+    "tables.py": ("Rotary,",), "rotation.py": ("at once", "normalised"),
+}  # fmt: skip
 KINDS = (
     "ReplaceBinaryOperator", "ReplaceComparisonOperator", "ReplaceUnaryOperator", "NumberReplacer", "AddNot",
     "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr", "ReplaceOrWithAnd",

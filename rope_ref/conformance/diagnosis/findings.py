@@ -30,7 +30,7 @@ from rope_ref.conformance.properties.property import Case, Property
 from rope_ref.conformance.reporting.report import Finding
 from rope_ref.conformance.reporting.snippet import snippet
 
-SEARCH = {"quick": 2.0, "normal": 6.0, "deep": 60.0}  # seconds for two wrongs at once
+SEARCH = {"quick": 10**7, "normal": 10**8, "deep": 10**9}  # numbers to compute for two wrongs at once
 
 
 @dataclass
@@ -147,13 +147,13 @@ class Findings:
         everything = [*seen, *self.evidence.get(adapter, []), *self.asking.at_other_lengths(adapter)]
         known = subject.mutations
         if known:  # one explanation of all that was seen is plainer than two
-            whole = diagnose(subject, everything, names=prop.names, seconds=0.0)
+            whole = diagnose(subject, everything, names=prop.names)
             if whole is not None:
                 if {m.text for m in whole.mutations} <= {m.text for m in known}:
                     return whole
                 self.findings = [f for f in self.findings if f.adapter != adapter or not f.details["explained"]]
                 return whole
-        diagnosis = diagnose(subject, everything, names=prop.names, base=known, seconds=0.0)
+        diagnosis = diagnose(subject, everything, names=prop.names, base=known)
         if diagnosis is None and not known and prop.names is None:
             if self.before(adapter, found.case):
                 return None  # what is not explained may follow from what was found before
@@ -163,7 +163,7 @@ class Findings:
                 self.reading = self.reading or reading
             dtype = next((o.probe.dtype for o in seen if not o.right), self.facts.dtypes[0])
             everything += self.asking.further(adapter, dtype)
-            diagnosis = diagnose(subject, everything, reading=reading, seconds=SEARCH[self.budget])
+            diagnosis = diagnose(subject, everything, reading=reading, effort=SEARCH[self.budget])
         return diagnosis
 
     def named(self, adapter: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:

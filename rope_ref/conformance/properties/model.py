@@ -133,10 +133,17 @@ def angle_sum(p: Array, weights: Array) -> Array:
     return total
 
 
-def computed(
-    probe: Probe, rope: Rope, accuracy: Accuracy, mutations: Sequence[Mutation] = (), x: Array | None = None
-) -> tuple[Array, Array]:
-    """What comes out, and how far an implementation of this accuracy may be from it, in the shape of x."""
+class Values(NamedTuple):
+    """What comes of x (batch, heads, seq, head_dim), with the Rope, the positions and the magnitude that it came by."""
+
+    y: Array
+    rope: Rope
+    positions: Array
+    magnitude: Array
+
+
+def values(probe: Probe, rope: Rope, mutations: Sequence[Mutation] = (), x: Array | None = None) -> Values:
+    """Stage by stage, each changed by the mutations that change it."""
     x = probe.x(rope.head_dim, rope.axes) if x is None else x
     context = Context(probe, rope, x)
 
@@ -154,9 +161,17 @@ def computed(
     phi, m = stage("angles", phi), stage("magnitude", m)
     cos, sin = stage("tables", (m * np.cos(phi), m * np.sin(phi)))
     y = probe.without_padding(stage("result", stage("turn", turn)(x, cos, sin, rope)))
-    store = probe.dtype
+    return Values(y, rope, p, m)
+
+
+def computed(
+    probe: Probe, rope: Rope, accuracy: Accuracy, mutations: Sequence[Mutation] = (), x: Array | None = None
+) -> tuple[Array, Array]:
+    """What comes out, and how far an implementation of this accuracy may be from it, in the shape of x."""
+    x = probe.x(rope.head_dim, rope.axes) if x is None else x
+    y, rope, p, m = values(probe, rope, mutations, x)
     bound = budget(
-        x, p, rope, store=store, arithmetic=accuracy.arithmetic, table=accuracy.table,
+        x, p, rope, store=probe.dtype, arithmetic=accuracy.arithmetic, table=accuracy.table,
         angle=accuracy.angle_error(rope, np.asarray(p, np.float64)),
     )  # fmt: skip
     if mutations:  # which products and sums go into a wrong number is not known: as many as into the worst of its token
