@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import types
@@ -193,6 +194,30 @@ def test_files_are_written_beside_the_report(ran, tmp_path):
     assert status == 1 and "does not conform" in out
     assert json.loads((tmp_path / "report.json").read_text())["format"] == 1
     assert ET.parse(tmp_path / "report.xml").getroot()[0].get("failures") != "0"
+
+
+ODD = """
+import numpy as np
+import rope_ref as rr
+
+def odd(x, positions):  # nothing explains it, so everything is tried
+    p = positions[:, None] if positions.ndim > 1 else positions
+    y = rr.rotate(np.asarray(x, np.float64), p + 1, rr.variants.default(16))
+    y[..., 3] += 0.01 * p**2 % 0.3
+    return y.astype(x.dtype)
+"""
+
+
+def test_equal_checks_give_equal_bytes_in_every_process(tmp_path):
+    (tmp_path / "odd.py").write_text(ODD)
+    run = [sys.executable, "-m", "rope_ref", "check", "odd:odd", "--variant", "default", "--head-dim", "16"]
+    for number in "12":
+        done = subprocess.run(
+            [*run, "--budget", "quick", "--json", f"{number}.json"], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"PYTHONHASHSEED": number, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        )  # fmt: skip
+        assert done.returncode == 1, done.stderr
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
 
 
 def test_known_bugs_are_no_failure_and_bugs_that_are_gone_are_named(ran, tmp_path):
