@@ -111,7 +111,7 @@ def compiled(token: Token) -> dict[str, Door]:
     def turn(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> Sequence[Tensor]:
         return rotate_qk(q, k, cos, sin, pairing="half-split")
 
-    torch._dynamo.reset()
+    torch.compiler.reset()
     program: Any = torch.compile(turn, dynamic=False)
     return {"rotate_qk, torch.compile": Door(lambda: program(q, k, cos, sin), (q, k))}
 
