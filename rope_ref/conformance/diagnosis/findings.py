@@ -78,7 +78,7 @@ class Findings:
             return self.add(adapter, prop, found, found.trial.bug, found.trial.text or deviation.text)
         still = any(o.rope.pairs == 0 for o in found.observations) and self.subject.layered
         channel = passing_through(found.observations) if not self.subject.mutations and not still else None
-        if channel is not None and prop.names in (None, ("ROTDIM",)):
+        if channel is not None and (prop.names is None or "ROTDIM" in prop.names):
             text = f"channel {channel} should pass through and does not"
             named = diagnose(self.subject, found.observations, names=("ROTDIM",))
             self.subject.mutations = named.mutations if named else ()
