@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, TypeError, IndexError, OSError, ImportError) as error:
-        print(f"rope-ref: {said(error)}", file=sys.stderr)
+        print(f"rope-ref: {in_words(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         return 130  # as of a program that the signal ends
     except Exception:  # a fault; status 1, with which Python would end, says that an implementation does not conform
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
-def said(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """An error in one line."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
@@ -173,10 +173,10 @@ def run_diff(given: argparse.Namespace) -> int:
 
 def written(facts: Any, text: str, file: str | None) -> None:
     """Print the text, and write the facts as JSON where asked; with "-" the facts alone are printed."""
-    said = json.dumps(facts, indent=1) + "\n"
+    content = json.dumps(facts, indent=1) + "\n"
     if file and file != "-":
-        Path(file).write_text(said)
-    print(said if file == "-" else text, end="")
+        Path(file).write_text(content)
+    print(content if file == "-" else text, end="")
 
 
 def run_show(given: argparse.Namespace) -> int:

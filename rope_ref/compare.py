@@ -24,7 +24,7 @@ class Difference:
     """What differs in layers that differ alike.
 
     layers       which, counted from 0
-    said         what each side says: name -> (on the left, on the right)
+    values       what each side gives: name -> (on the left, on the right)
     apart        radians by which angles are apart at each of `POSITIONS`, of the pair where they are most; empty where
                  other channels turn
     tells        the dtype of a kernel -> the position from which on it turns otherwise
@@ -33,7 +33,7 @@ class Difference:
     """
 
     layers: tuple[int, ...]
-    said: dict[str, tuple[Any, Any]]
+    values: dict[str, tuple[Any, Any]]
     apart: tuple[float, ...] = ()
     tells: dict[str, int] | None = None
     magnitude: float = 1.0
@@ -41,7 +41,7 @@ class Difference:
 
     def __str__(self) -> str:
         lines = [f"layers {spans(self.layers)}:"]
-        lines += [f"    {name}: {left} against {right}" for name, (left, right) in self.said.items()]
+        lines += [f"    {name}: {left} against {right}" for name, (left, right) in self.values.items()]
         if any(self.apart):
             each = (f"{a:.3g} at {p:,}" for a, p in zip(self.apart, POSITIONS, strict=True))
             lines.append(f"    angles are apart by up to (radians): {', '.join(each)}")
@@ -161,10 +161,10 @@ def difference(one: Layer | None, two: Layer | None, which: list[int]) -> Differ
         there = ("there", "missing") if two is None else ("missing", "there")
         return Difference(tuple(which), {"layer": there})
     a, b = one.rope, two.rope
-    told = dict(said(one, two))
+    differing = dict(differences(one, two))
     ratio = a.attention_scale / b.attention_scale
     if a.omega.shape != b.omega.shape or a.start != b.start:
-        return Difference(tuple(which), told, magnitude=ratio)
+        return Difference(tuple(which), differing, magnitude=ratio)
     off = np.abs(a.omega - b.omega)
     off = np.where(off <= rounding(one, two) * np.abs(b.omega), 0.0, off)
     fastest = float(off.max(initial=0.0))
@@ -172,12 +172,12 @@ def difference(one: Layer | None, two: Layer | None, which: list[int]) -> Differ
     order: tuple[int, ...] = ()
     ratio = 1.0 if abs(ratio - 1) < rounding(one, two) else ratio
     if not fastest and ratio == 1:  # by whatever names it is said
-        told = {name: values for name, values in told.items() if name in PLACES}
+        differing = {name: both for name, both in differing.items() if name in PLACES}
         order = permutation(a, b) if a.pairing != b.pairing else ()
-    return Difference(tuple(which), told, apart, tells(fastest) if fastest else None, ratio, order)
+    return Difference(tuple(which), differing, apart, tells(fastest) if fastest else None, ratio, order)
 
 
-def said(one: Layer, two: Layer) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def differences(one: Layer, two: Layer) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """What each side says where they say other things, by the names of the specification."""
     sides = [facts(one), facts(two)]
     for name in dict.fromkeys((*sides[0], *sides[1])):

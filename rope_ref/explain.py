@@ -114,8 +114,8 @@ def _words(one: Layer) -> str:
     words, equation = f"{rope_type}: {_first(TYPES[rope_type][0])}", EQUATIONS[rope_type]
     text = re.split(r"\n+(?:Raises|>>>)", inspect.getdoc(equation) or "")[0]
     here = f"here: {values}" if (values := symbols(one)) else ""
-    told = f"{words}\n\n{equation.__module__}.{equation.__name__}:\n{textwrap.indent(text, '    ')}"
-    return f"{told}\n\n{here}" if here else told
+    described = f"{words}\n\n{equation.__module__}.{equation.__name__}:\n{textwrap.indent(text, '    ')}"
+    return f"{described}\n\n{here}" if here else described
 
 
 def _first(function: Callable[..., Any]) -> str:

@@ -30,8 +30,8 @@ def bands(rope: Rope, theta: float) -> str:
     """
     lines = [f"{'band':10} {'pairs':>9}   {'wavelength in positions':26} slowed by"]
     for band in banded(rope, theta):
-        said = f"{_range(band.wavelengths):26} {_range(band.slowed)}" if band.wavelengths else "never turns"
-        lines.append(f"{band.name:10} {spans(band.pairs):>9}   {said}")
+        ranges = f"{_range(band.wavelengths):26} {_range(band.slowed)}" if band.wavelengths else "never turns"
+        lines.append(f"{band.name:10} {spans(band.pairs):>9}   {ranges}")
     return "\n".join(lines)
 
 
@@ -49,10 +49,10 @@ def banded(rope: Rope, theta: float) -> list[Band]:
     w = speeds(rope)
     plain = frequencies.geometric(2 * rope.pairs, theta) if np.isfinite(theta) else w
     slowed = np.divide(plain, w, out=np.full(rope.pairs, np.inf), where=w > 0)
-    most = slowed[np.isfinite(slowed)].max(initial=1.0)  # the 1 names no pair: those are unchanged
+    slowest = slowed[np.isfinite(slowed)].max(initial=1.0)  # the 1 names no pair: those are unchanged
     close = 1e-5  # float32 frequencies differ by less from exact ones
     names = np.select(
-        [~np.isfinite(slowed), slowed < 1 - close, slowed <= 1 + close, slowed >= most * (1 - close)],
+        [~np.isfinite(slowed), slowed < 1 - close, slowed <= 1 + close, slowed >= slowest * (1 - close)],
         ["still", "shortened", "unchanged", "stretched"], "blended",
     )  # fmt: skip
     found = []

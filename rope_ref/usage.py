@@ -125,7 +125,7 @@ def summary(point: EntryPoint) -> str:
     for folder in (spec and spec.submodule_search_locations) or ():
         file = Path(folder, *rest).with_suffix(".py")
         if file.is_file():
-            said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-            first = said.partition("\n")[0].rstrip(".")
+            docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            first = docstring.partition("\n")[0].rstrip(".")
             return first[:1].lower() + first[1:]
     return f"of {package}"

@@ -80,9 +80,9 @@ def run(given: argparse.Namespace) -> int:
         print(f"{ids.shape[1]} tokens given, {given.tokens} generated")
         if given.window is None:
             before, after = both(model, ids, given.tokens)
-            most = max(before.speed, after.speed)
-            print(f"unpatched  {before.speed:8.2f} tokens/s  {bar(before.speed / most)}")
-            print(f"patched    {after.speed:8.2f} tokens/s  {bar(after.speed / most)}")
+            fastest = max(before.speed, after.speed)
+            print(f"unpatched  {before.speed:8.2f} tokens/s  {bar(before.speed / fastest)}")
+            print(f"patched    {after.speed:8.2f} tokens/s  {bar(after.speed / fastest)}")
             same = torch.equal(before.tokens, after.tokens)
             print(f"tokens     equal, all {given.tokens}" if same else difference(before, after))
         else:

@@ -33,14 +33,14 @@ def verify(module: nn.Module, exact: Exact, dtype: torch.dtype, functions: dict[
             f"{model_type} of {version()} turns {exact.pairing} pairs; expected "
             f"{' or '.join(EXPECTED)} beside its {type(module).__name__}"
         )
-    most = getattr(module, "max_positions", 1 << 40)
+    limit = getattr(module, "max_positions", 1 << 40)
     # GPT-J computes its frequencies in whatever type is torch's default when the model is made: that of the model
     types = [dtype] if hasattr(module, "embed_positions") else [buffer.dtype for buffer in module.buffers()]
     unit = max(torch.finfo(each).eps / 2 for each in (torch.float32, *types))
     for kind, name in exact.types.items():
-        beyond = (int(exact.config.max_position_embeddings) + 1,) if name in ("dynamic", "longrope") else ()
-        for places in (PLACES, *((*PLACES, place) for place in beyond)):
-            ids = torch.tensor([[place for place in places if place < most]], device="cpu")
+        longer = (int(exact.config.max_position_embeddings) + 1,) if name in ("dynamic", "longrope") else ()
+        for places in (PLACES, *((*PLACES, place) for place in longer)):
+            ids = torch.tensor([[place for place in places if place < limit]], device="cpu")
             theirs, ours = apart(module), copy.deepcopy(exact)
             new = ours(ids, torch.float32, kind)
             rope = ours._tables(kind, ours._length(ids, kind)).rope

@@ -59,12 +59,12 @@ def layers(given: Mapping[str, Any], length: int | None, angle_dtype: str) -> li
 def deepseek(given: Mapping[str, Any], theta: float, fields: dict[str, Any]) -> Layer:
     turning = size(given, "qk_rope_head_dim")
     width = size(given, "qk_nope_head_dim", 128) + turning
-    said = {key: number(given, key, value) for key, value in DEEPSEEK.items()}
+    values = {key: number(given, key, value) for key, value in DEEPSEEK.items()}
     fields = fields | {"rotary_dim": turning, "start": width - turning}
-    if said["max_seq_len"] <= said["original_seq_len"]:
+    if values["max_seq_len"] <= values["original_seq_len"]:
         return Layer("full_attention", "default", theta, variants.default(width, theta, **fields))
     rope = variants.yarn(
-        width, float(said["rope_factor"]), int(said["original_seq_len"]), theta, float(said["beta_fast"]),
-        float(said["beta_slow"]), attention_factor=1.0, **fields,
+        width, float(values["rope_factor"]), int(values["original_seq_len"]), theta, float(values["beta_fast"]),
+        float(values["beta_slow"]), attention_factor=1.0, **fields,
     )  # fmt: skip
     return Layer("full_attention", "yarn", theta, rope)

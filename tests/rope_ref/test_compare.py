@@ -36,7 +36,7 @@ def test_a_parameter_is_named(key, value):
     one, two = LLAMA | {"rope_scaling": SCALED}, LLAMA | {"rope_scaling": SCALED | {key: value}}
     assert rr.compare(one, one).alike
     found = rr.compare(one, two)
-    assert dict(found.differences[0].said) == {key: (one["rope_scaling"][key], value)}
+    assert dict(found.differences[0].values) == {key: (one["rope_scaling"][key], value)}
 
 
 def test_only_the_layers_that_differ():

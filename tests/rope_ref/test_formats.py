@@ -213,7 +213,7 @@ NATIVE = {
 def test_native_configs_turn_neighbours(name):
     given, rope = NATIVE[name]
     found = rr.compare(given, rope)
-    turned = tuple(found.differences[0].said)
+    turned = tuple(found.differences[0].values)
     assert turned == ("pairing",) and found.differences[0].permutation, str(found)
     again = rr.Rope(**{f: getattr(rope, f) for f in ("head_dim", "start", "theta", "inv_freq", "attention_scale",
                                                      "rotary_dim")}, pairing="interleaved")  # fmt: skip

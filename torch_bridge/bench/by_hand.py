@@ -66,10 +66,10 @@ def ways(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, pairing: str) -> dict
     if isinstance(made, str):
         raise LeftOut(made, NAME)
     heads, tokens, width = x.shape[1:]
-    most = torch.get_num_threads()
+    threads_of_torch = torch.get_num_threads()
     streams = (0, 1) if made.lanes() > 1 and out.data_ptr() % LINE == 0 else (0,)
     blocks = sorted({min(BLOCK, tokens), tokens})
-    threads = sorted({1, most}) if x.numel() < FEW else [most]
+    threads = sorted({1, threads_of_torch}) if x.numel() < FEW else [threads_of_torch]
     calls: dict[str, Callable[[], Any]] = {}
     for block, ahead, stream, many in product(blocks, (0, 1), streams, threads):
         words = f"blocks of {block}" + ", prefetch" * ahead + ", streaming" * stream + f", threads {many}"

@@ -28,11 +28,11 @@ def threads(quick: bool) -> Section:
 
 def by_threads(case: Case, effort: Effort) -> Sequence[Row]:
     """A row for 2, 4, 8, ... threads, up to those that torch has. They are changed before a sample, not in it."""
-    most = torch.get_num_threads()
-    if most < 2:
+    count = torch.get_num_threads()
+    if count < 2:
         raise LeftOut("there is one thread", "threads")
     (x,), (cos, sin) = case.tensors(), case.tables()
-    counts = sorted({most, *(2**i for i in range(most.bit_length()) if 2**i <= most)})
+    counts = sorted({count, *(2**i for i in range(count.bit_length()) if 2**i <= count)})
     turns: dict[str, Callable[[], Any]] = {
         "rotate": partial(rotate, x, cos, sin, pairing=case.pairing, inplace=True),
         "mul_": partial(x.mul_, 1.0),
@@ -51,7 +51,7 @@ def by_threads(case: Case, effort: Effort) -> Sequence[Row]:
             check(f"in place, {count} threads", turns["rotate"](), kept, cos, sin, case.pairing)
         times = in_turn(calls, effort, before)
     finally:
-        torch.set_num_threads(most)
+        torch.set_num_threads(count)
     return [Row({"threads": count, "dtype": case.dtype},
                 {name: figure(times[f"{name} 1"] / times[f"{name} {count}"]) for name in turns})
             for count in counts[1:]]  # fmt: skip

@@ -63,10 +63,10 @@ class Adapters:
             p = probe.where
             return replace(probe, positions=tuple((p.min() + np.arange(p.shape[-1])).tolist()))
         if adapter in FROM_ZERO:
-            most = max(longest // self.implementation.layers, 64)
-            n = min(int(np.max(probe.where, initial=0)) + 1, most)
+            limit = max(longest // self.implementation.layers, 64)
+            n = min(int(np.max(probe.where, initial=0)) + 1, limit)
             if self.kind == "jax":  # which compiles for every length
-                n = min(most, next(length for length in (1, 5, 9, 65, 700, LONGEST) if length >= n))
+                n = min(limit, next(length for length in (1, 5, 9, 65, 700, LONGEST) if length >= n))
             shape = (n,) if self.rope.axes is None else (n, self.rope.axes)
             count = np.arange(n) if self.rope.axes is None else np.broadcast_to(np.arange(n)[:, None], shape)
             return replace(probe, positions=nested(count), position_dtype="int64")

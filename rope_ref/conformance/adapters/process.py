@@ -93,8 +93,8 @@ class Process:
                 how = f"was killed by signal {-status} ({signal.strsignal(-status)})"
         except subprocess.TimeoutExpired:
             how = "closed its output"
-        said = (self.folder / "stderr").read_bytes()[-2000:].decode(errors="replace").strip()
-        raise ChildProcessError(f"{self.name} {how} {when}" + (f"; it said: {said}" if said else ""))
+        errors = (self.folder / "stderr").read_bytes()[-2000:].decode(errors="replace").strip()
+        raise ChildProcessError(f"{self.name} {how} {when}" + (f"; it said: {errors}" if errors else ""))
 
 
 def _ready(source: IO[bytes], seconds: float) -> bool:

@@ -206,6 +206,6 @@ def raised(deviation: Deviation) -> bool:
 
 def widths_clash(text: str, subject: Subject) -> bool:
     """Whether an error speaks of two widths, one the head's and one that of its turned channels."""
-    rope, said = subject.rope, {int(n) for n in "".join(c if c.isdigit() else " " for c in text).split()}
+    rope, numbers = subject.rope, {int(n) for n in "".join(c if c.isdigit() else " " for c in text).split()}
     whole, turned = {rope.head_dim, rope.head_dim // 2}, {2 * rope.pairs, rope.pairs}
-    return 2 * rope.pairs < rope.head_dim and bool(said & whole) and bool(said & turned)
+    return 2 * rope.pairs < rope.head_dim and bool(numbers & whole) and bool(numbers & turned)

@@ -106,10 +106,10 @@ class Findings:
         if layers is not None:
             return self.add(adapter, prop, found, "LAYER", layers)
         text = where(found.observations)
-        beyond = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
-        if beyond is not None:
-            told = f"cos and sin are wrong for angles from {beyond:.4g} radians on, right below"
-            return self.add(adapter, prop, found, "ANGDT", told)
+        from_angle = by_angle(found.observations) if prop.bug in ("UNKNOWN", "ANGDT") else None
+        if from_angle is not None:
+            words = f"cos and sin are wrong for angles from {from_angle:.4g} radians on, right below"
+            return self.add(adapter, prop, found, "ANGDT", words)
         misread = None if self.reading is None else other_channels(self.subject.rope, self.reading)
         if misread is not None and prop.bug == "UNKNOWN":
             return self.add(adapter, prop, found, *misread)
@@ -124,8 +124,8 @@ class Findings:
             bug = "OFFSET"  # where tokens stand is all that it is not told
         if "not finite" in deviation.text and negative_base(self.subject.rope):
             bug, near = "DYN", "below the trained length the base is rescaled to a negative number, which has no power"
-        told = "; ".join(filter(None, (deviation.text, text, near)))
-        return self.add(adapter, prop, found, bug, told)
+        words = "; ".join(filter(None, (deviation.text, text, near)))
+        return self.add(adapter, prop, found, bug, words)
 
     def before(self, adapter: str, case: Case) -> list[Finding]:
         """What was found that may be behind what now fails: nothing, where the same tokens are turned rightly."""
@@ -176,9 +176,9 @@ class Findings:
         condition = where([*found.observations, *more], self.subject.trained)
         notes = []
         for mutation in fresh:
-            said = mutation.text if len(fresh) > 1 else text
+            words = mutation.text if len(fresh) > 1 else text
             bug = told_by_offset(mutation) if adapter in ("decode", "steps") else mutation.bug
-            notes.append(self.add(adapter, prop, found, bug, f"{said}{f' ({condition})' if condition else ''}", True))
+            notes.append(self.add(adapter, prop, found, bug, f"{words}{f' ({condition})' if condition else ''}", True))
         if diagnosis.covers in ("all", "pair"):
             self.subject.mutations = diagnosis.mutations
         return "; ".join(notes)

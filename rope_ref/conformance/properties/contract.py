@@ -93,7 +93,7 @@ def at_the_end(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     return st.integers(1, 3).map(last)
 
 
-def beyond(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
+def past_the_end(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
     axes, heads, end = subject.rope.axes, facts.heads[-1], subject.implementation.max_position
     starts = [] if end is None else [end - 1, end, end + 1, 2 * end]
     return st.builds(
@@ -123,6 +123,6 @@ CONTRACT = (
     Property("dtype and shape", "what comes back has the dtype and the shape of x", "TABDT", every_dtype, same_dtype),
     Property("end of range", "the last position of the declared range is served", "RANGE", at_the_end, within_range,
              names=("RANGE",), skip=ranged),
-    Property("out of range", "a position beyond the range is an error, never somebody else's memory", "RANGE", beyond,
+    Property("out of range", "a position beyond the range is an error, never somebody else's memory", "RANGE", past_the_end,
              out_of_range, skip=dangerous),
 )  # fmt: skip

@@ -28,8 +28,8 @@ def calls(subject: Subject, adapter: str, case: Case) -> Trial:
         if deviation is not None:
             earlier = ", ".join(f"{p.where.shape[0]} tokens from {p.where.min():g} in {p.dtype}" for p in case[:index])
             text = f"call {index + 1} is wrong after {earlier}" if index else ""
-            told = f"{text}: {_like(subject, answer, case, index)}" if index else ""
-            return Trial(deviation, observed(subject, probe, answer, deviation), "CACHE" if index else "", told)
+            explanation = f"{text}: {_like(subject, answer, case, index)}" if index else ""
+            return Trial(deviation, observed(subject, probe, answer, deviation), "CACHE" if index else "", explanation)
         answers.append(answer)
     if any(not np.array_equal(numbers(answer.raw), answer.held) for answer in answers):
         text = "what it gave back is overwritten by a later call"

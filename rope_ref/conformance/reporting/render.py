@@ -52,12 +52,12 @@ def show_finding(finding: Finding, console: Console) -> None:
     known = finding.severity == "known"
     named = (f"{'known: ' * known}{finding.bug}", STYLES["known" if known else "failed"])
     console.print(Text.assemble(named, f"  {finding.explanation}"))
-    reason, told = (finding.details.get(key, "") for key in ("reason", "deviation"))
+    reason, deviation = (finding.details.get(key, "") for key in ("reason", "deviation"))
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_row("property", escape(finding.property + (f": {reason}" if reason else "")))
     if "unless" in finding.details:
         facts.add_row("", escape(finding.details["unless"]))
-    where = f"{finding.adapter}: {told}" if told and told not in finding.explanation else finding.adapter
+    where = f"{finding.adapter}: {deviation}" if deviation and deviation not in finding.explanation else finding.adapter
     facts.add_row("seen in", escape(where))
     console.print(Padding.indent(facts, 4))
 

@@ -120,10 +120,10 @@ class Report:
         one = counts["passed"] == 1
         parts = [f"{counts['passed']} {'property holds' if one else 'properties hold'}"]
         words = {"failed": "failed", "known": "failed as known", "skipped": "skipped"}
-        parts += [f"{counts[name]} {said}" for name, said in words.items() if counts[name]]
+        parts += [f"{counts[name]} {word}" for name, word in words.items() if counts[name]]
         bugs = dict.fromkeys(f.bug for f in self.findings if f.severity == "bug")
-        said = "conforms" if self.passed else f"does not conform ({', '.join(bugs)})"
-        return f"{said}: {', '.join(parts)}, in {self.seconds:.1f} s"
+        verdict = "conforms" if self.passed else f"does not conform ({', '.join(bugs)})"
+        return f"{verdict}: {', '.join(parts)}, in {self.seconds:.1f} s"
 
     def as_json(self) -> dict[str, Any]:
         """The report in what JSON has: no times and nothing of the machine, so that equal checks give equal bytes.
@@ -192,8 +192,8 @@ class Report:
             return outcome.note or "refused", ""
         own = [f for f in behind if f.property == outcome.property and f.adapter == outcome.adapter]
         names = ", ".join(dict.fromkeys(f.bug for f in behind))
-        said = names if own else outcome.note or f"may follow from {names}"
-        message = f"known: {said}" if verdict == "known" else said
+        reason = names if own else outcome.note or f"may follow from {names}"
+        message = f"known: {reason}" if verdict == "known" else reason
         return message, "\n\n".join([*map(str, own or behind), f"It must hold, since {outcome.reason}."])
 
 

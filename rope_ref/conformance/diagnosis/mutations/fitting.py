@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rope_ref.conformance.adapters.arrays import Array, rounded
-from rope_ref.conformance.diagnosis.mutations.parameters import LEFT_ALONE, THETAS, Wrong, made, said
+from rope_ref.conformance.diagnosis.mutations.parameters import LEFT_ALONE, THETAS, Wrong, made, wrong_value
 from rope_ref.conformance.diagnosis.mutations.rules import PARAMETERS, rule
 from rope_ref.conformance.diagnosis.reading import FAR
 from rope_ref.rope import Rope
@@ -48,7 +48,7 @@ def fitted(rope: Rope, seen: Array, scale: float | None) -> Wrong:
         other = made(rope, fit)
         bugs = {PARAMETERS.get(name, rule(rope) or "FORMULA") for name in fit}
         if other is not None and any(fit[name] != numbers[name] for name in fit):
-            yield "+".join(sorted(bugs)), " and ".join(said(name, fit[name], numbers[name]) for name in fit), other
+            yield "+".join(sorted(bugs)), " and ".join(wrong_value(name, fit[name], numbers[name]) for name in fit), other
 
 
 def one_head(rope: Rope) -> Array:

@@ -83,13 +83,13 @@ def factors(rope: Rope) -> Wrong:
     given = rope.origin.given if rope.origin else {}
     for other in FACTORS if given.get("factor") else ():
         if other != given["factor"]:
-            text = said("factor", other, given["factor"])
+            text = wrong_value("factor", other, given["factor"])
             yield from _made(rope, rule(rope) or "FORMULA", text, {"factor": other})
 
 
-def said(name: str, value: float, expected: Any) -> str:
+def wrong_value(name: str, value: float, expected: Any) -> str:
     """
-    >>> said("factor", 8.0, 32.0)
+    >>> wrong_value("factor", 8.0, 32.0)
     'factor is 8; expected 32'
     """
     return f"{name} is {value_of(value)}; expected {value_of(expected)}"
