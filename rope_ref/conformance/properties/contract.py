@@ -123,6 +123,6 @@ CONTRACT = (
     Property("dtype and shape", "what comes back has the dtype and the shape of x", "TABDT", every_dtype, same_dtype),
     Property("end of range", "the last position of the declared range is served", "RANGE", at_the_end, within_range,
              names=("RANGE",), skip=ranged),
-    Property("out of range", "a position beyond the range is an error, never somebody else's memory", "RANGE", past_the_end,
-             out_of_range, skip=dangerous),
+    Property("out of range", "a position beyond the range is an error, never somebody else's memory", "RANGE",
+             past_the_end, out_of_range, skip=dangerous),
 )  # fmt: skip

@@ -48,7 +48,8 @@ def fitted(rope: Rope, seen: Array, scale: float | None) -> Wrong:
         other = made(rope, fit)
         bugs = {PARAMETERS.get(name, rule(rope) or "FORMULA") for name in fit}
         if other is not None and any(fit[name] != numbers[name] for name in fit):
-            yield "+".join(sorted(bugs)), " and ".join(wrong_value(name, fit[name], numbers[name]) for name in fit), other
+            text = " and ".join(wrong_value(name, fit[name], numbers[name]) for name in fit)
+            yield "+".join(sorted(bugs)), text, other
 
 
 def one_head(rope: Rope) -> Array:
