@@ -74,7 +74,7 @@ class Comparison:
         return "\n".join(map(str, self.differences)) or "they turn alike"
 
     def as_json(self) -> dict[str, Any]:
-        """{alike, positions, differences: [{layers, said, apart, tells, magnitude, permutation}]}"""
+        """{alike, positions, differences: [{layers, values, apart, tells, magnitude, permutation}]}"""
         return {"alike": self.alike, "positions": POSITIONS, "differences": [vars(d) for d in self.differences]}
 
 

@@ -83,4 +83,4 @@ def test_the_command(tmp_path, capsys):
     assert main(["diff", one, three]) == 2 and "model_type is '?'" in capsys.readouterr().err
     assert main(["diff", one, two, "--json", "-"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert told["alike"] is False and told["differences"][0]["said"] == {"theta": [500000.0, 10000.0]}
+    assert told["alike"] is False and told["differences"][0]["values"] == {"theta": [500000.0, 10000.0]}

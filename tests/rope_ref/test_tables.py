@@ -159,7 +159,8 @@ def test_an_onnx_graph_is_read_off_its_caches(op, name, tmp_path):
         assert rr.compare(config, path).alike
         assert name == "default" or f"rope_type: default against {name}\n" in str(rr.compare(CONFIG, path))
     found = rr.compare(config, graph(tmp_path / "model.onnx", config, op, pairing="interleaved"))
-    assert found.differences[0].values == {"pairing": ("half-split", "interleaved")} and found.differences[0].permutation
+    difference = found.differences[0]
+    assert difference.values == {"pairing": ("half-split", "interleaved")} and difference.permutation
 
 
 def test_genai_config_names_its_graph(tmp_path):
