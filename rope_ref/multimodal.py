@@ -25,26 +25,43 @@ class Vision(NamedTuple):
     interval: float = 1.0
 
 
-def position_ids(segments: Iterable[int | Vision], spatial_merge_size: int = 2) -> Positions:
-    """Ids (t, h, w) of a sequence of text lengths and vision blocks, shape (tokens, 3).
+class VideoWithAudio(NamedTuple):
+    """A video with the audio that was recorded with it, of so many tokens (Qwen2.5-Omni, arXiv 2503.20215: TMRoPE).
 
-        text      t = h = w = s, s + 1, ...
+    Both begin at the same id, and their tokens take turns: those of the video whose temporal id is in the first
+    `chunk` ids, then those of the audio, then those in the next. It is 50 in Qwen2.5-Omni, two seconds of 25 ids, and
+    1 in Qwen3-Omni. The tokens that open and close it are text; in Qwen2.5-Omni the two that open it share one id,
+    and so do the two that close it.
+    """
+
+    video: Vision
+    audio: int
+    chunk: int = 50
+
+
+def position_ids(segments: Iterable[int | Vision | VideoWithAudio], spatial_merge_size: int = 2) -> Positions:
+    """Ids (t, h, w) of a sequence of text lengths, vision blocks and videos with audio, shape (tokens, 3).
+
+        text      t = h = w = s, s + 1, ...; audio alone too, of which a token is 40 ms
         vision    (s + trunc(interval i), s + j, s + k) over frames i, merged rows j and columns k
+        both      the ids of the one and the other, in the order of floor((t - s) / chunk), vision first
         next s    1 + the largest id so far
 
     The last line is the paper's. transformers 5.24 adds max(height, width) / spatial_merge_size
     instead, so that after a video with larger temporal ids the text repeats numbers that the
-    video already has. Both agree on images.
+    video already has, and after a video with audio 1 + the largest id of its last stretch. Both agree on images.
 
     Qwen3-VL has one block for each frame, with the text of its timestamp before it. Raises
     ValueError for negative sizes and grids that the merge does not divide.
 
     >>> position_ids([1, Vision(1, 4, 4), 2]).T.tolist()
     [[0, 1, 1, 1, 1, 3, 4], [0, 1, 1, 2, 2, 3, 4], [0, 1, 2, 1, 2, 3, 4]]
+    >>> position_ids([VideoWithAudio(Vision(2, 2, 2, interval=2), audio=3, chunk=2)])[:, 0]
+    array([0, 0, 1, 2, 2])
     """
     blocks, start = [np.zeros((0, 3), np.int64)], 0
     for segment in segments:
-        block = _vision(segment, spatial_merge_size) if isinstance(segment, Vision) else _text(segment)
+        block = _block(segment, spatial_merge_size)
         blocks.append(start + block)
         start += int(block.max(initial=-1)) + 1
     return np.concatenate(blocks)
@@ -85,6 +102,17 @@ def merge_blocks(frames: int, height: int, width: int, spatial_merge_size: int =
     cells = product(sequence(rows), sequence(columns), sequence(m), sequence(m))
     frame = cells[:, :2] * m + cells[:, 2:]
     return np.tile(frame, (whole("frames", frames), 1))
+
+
+def _block(segment: int | Vision | VideoWithAudio, spatial_merge_size: int) -> Positions:
+    if isinstance(segment, Vision):
+        return _vision(segment, spatial_merge_size)
+    if not isinstance(segment, VideoWithAudio):
+        return _text(segment)
+    video, audio = _vision(segment.video, spatial_merge_size), _text(segment.audio)
+    both, of_audio = np.concatenate([video, audio]), np.repeat([0, 1], [len(video), len(audio)])
+    chunk = both[:, 0] // whole("chunk", segment.chunk, least=1)
+    return both[np.lexsort((of_audio, chunk))]
 
 
 def _text(length: int) -> Positions:

@@ -10,12 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed.tensor.experimental._context_parallel._load_balancer import _HeadTailLoadBalancer
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniPreTrainedModelForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
+from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
+    Qwen3OmniMoePreTrainedModelForConditionalGeneration,
+)
 from transformers.vision_utils import get_vision_position_ids
 
 import rope_ref as rr
-from rope_ref.multimodal import Vision, merge_blocks, position_ids, time_interval
+from rope_ref.multimodal import VideoWithAudio, Vision, merge_blocks, position_ids, time_interval
 from tests.strategies import normal, ropes, seeds
 
 lengths = st.lists(st.integers(0, 6), min_size=1, max_size=5)
@@ -229,6 +233,48 @@ def test_ids_of_a_video_are_qwen2_5_vls(text, frames, height, width, fps, tokens
     assert np.array_equal(position_ids(segments), expected)
 
 
+def of_omni(model, block, words, ids_per_second):
+    """Ids by the published code, of words and a video with audio, the two tokens that open and close it included."""
+    frames, height, width, interval = block.video
+    count = frames * height * width // 4 + block.audio
+    image, video, audio, sight, sound, word = range(6)
+    tokens = [word] * words + [sight, sound] + [video] * (count - 1) + [audio] + [word] * 2  # content, in any order
+    if frames == 0:
+        tokens[words + 2 : words + 2 + count] = [audio] * count
+    config = SimpleNamespace(
+        image_token_id=image, video_token_id=video, audio_token_id=audio, vision_start_token_id=sight,
+        audio_start_token_id=sound, position_id_per_seconds=ids_per_second,
+        seconds_per_chunk=block.chunk / ids_per_second, audio_config=SimpleNamespace(n_window=50),
+    )  # fmt: skip
+    self = SimpleNamespace(
+        config=config, spatial_merge_size=2, get_chunked_index=partial(getattr(model, "get_chunked_index", None), None),
+        get_llm_pos_ids_for_vision=partial(model.get_llm_pos_ids_for_vision, None),
+    )  # fmt: skip
+    of_3 = model is Qwen3OmniMoePreTrainedModelForConditionalGeneration
+    mel = block.audio // 13 * 100 + block.audio % 13 * 8 if of_3 else 4 * block.audio  # frames of this many tokens
+    ids, _ = model.get_rope_index(
+        self, torch.tensor([tokens]), None, torch.tensor([[frames, height, width]]), torch.ones(1, len(tokens)), True,
+        torch.tensor([mel]), torch.tensor([interval / ids_per_second]),
+    )  # fmt: skip
+    return ids[:, 0].T.numpy()
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 6), st.sampled_from([2, 4, 6]), st.sampled_from([2, 4]), st.integers(1, 40),
+    st.sampled_from([1.0, 2.0, 4.0, 8.0]),
+)  # fmt: skip
+def test_ids_of_a_video_with_audio_are_the_omni_models(words, frames, height, width, audio, interval):
+    video = Vision(frames, height, width, interval)
+    for chunk, model, opened in (
+        (8, Qwen2_5OmniPreTrainedModelForConditionalGeneration, 1),  # where both tokens that open it stand at one id
+        (1, Qwen3OmniMoePreTrainedModelForConditionalGeneration, 2),
+    ):
+        block = VideoWithAudio(video, audio, chunk)
+        ours = position_ids([words + opened, block])
+        theirs = of_omni(model, block, words, ids_per_second=4)
+        assert np.array_equal(ours[words + opened :], theirs[words + 2 : -2])
+
+
 def test_float32_decides_where_a_frame_stands():
     assert position_ids([Vision(4, 2, 2, time_interval(2 / 3, 25))])[3, 0] == 50
     assert int(3 * (25 * (2 / 3))) == 49
@@ -298,6 +344,8 @@ P, S, M = rr.positions, rr.shards, rr.multimodal
         (lambda: M.position_ids([Vision(1, 4, 5)]), "width is 5"),
         (lambda: M.position_ids([Vision(-1, 4, 4)]), "frames is -1"),
         (lambda: M.position_ids([Vision(1, 4, 4, interval=-1.0)]), "interval is -1.0"),
+        (lambda: M.position_ids([VideoWithAudio(Vision(1, 4, 4), -1)]), "length is -1"),
+        (lambda: M.position_ids([VideoWithAudio(Vision(1, 4, 4), 1, chunk=0)]), "chunk is 0"),
         (lambda: M.position_ids([Vision(1, 4, 4)], spatial_merge_size=0), "spatial_merge_size is 0"),
         (lambda: M.time_interval(float("nan"), 2), "second_per_grid is nan"),
         (lambda: M.merge_blocks(1, 3, 2), "height is 3"),
