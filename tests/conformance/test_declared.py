@@ -1,5 +1,7 @@
 """What may be declared of positions, queries and caches: the right one passes, and the wrong one is found."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -180,3 +182,34 @@ def test_keys_in_int8_are_right_where_they_are_declared():
 def test_what_keys_are_kept_in_is_checked():
     with pytest.raises(ValueError, match="stored is 'int4'"):
         judged(ROPE, cache=Cache, stored="int4")
+
+
+def taking_turns(key):
+    """position_ids of Qwen2.5-Omni, the tokens of a video and its audio in the order of key(id, 1 for audio)."""
+
+    def position_ids(parts):
+        blocks, start = [], 0
+        for part in parts:
+            if "text" in part:
+                found = [(i, i, i) for i in range(part["text"])]
+            else:
+                (frames, height, width), step = part["grid"], 2 * part.get("seconds", 0.5)
+                cells = itertools.product(range(frames), range(height // 2), range(width // 2))
+                video = [(int(step * t), row, column) for t, row, column in cells]
+                audio = [(i, i, i) for i in range(part.get("audio", 0))]
+                both = [(token, 0) for token in video] + [(token, 1) for token in audio]
+                found = [token for token, _ in sorted(both, key=lambda one: key(one[0][0], one[1]))]
+            blocks += [[start + n for n in token] for token in found]
+            start += max(map(max, found)) + 1
+        return np.array(blocks)
+
+    return Implementation(position_ids=position_ids, audio_chunk=2, arrays="numpy")
+
+
+@pytest.mark.parametrize(("key", "right"), [
+    (lambda t, audio: (t // 2, audio), True), (lambda t, audio: (t // 2, -audio), False),
+    (lambda t, audio: audio, False), (lambda t, audio: (t, audio), False),
+])  # fmt: skip
+def test_a_video_and_its_audio_take_turns(key, right):
+    report = check(taking_turns(key), rr.variants.mrope(128, (16, 24, 24)), budget="quick")
+    assert {f.bug for f in report.findings} == (set() if right else {"MROPE"})

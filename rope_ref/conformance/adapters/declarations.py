@@ -50,6 +50,7 @@ DECLARATIONS: dict[str, Expected] = {
     "logit_scale": NUMBER,
     "layers": WHOLE,
     "order": one_of(("contiguous", "zigzag")),
+    "audio_chunk": WHOLE,
     "evicted": one_of(("renumbered", "absolute")),
     "stored": one_of(tuple(STORED)),
     "deviations": ("CLASS or CLASS:property, with commas between", lambda value: isinstance(value, tuple)),

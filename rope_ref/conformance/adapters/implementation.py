@@ -39,7 +39,8 @@ class Implementation:
     shard(x, positions, rank, ranks) -> y     what a rank holds of the whole x, rotated
     position_ids(parts) -> positions          (seq, 3) of parts, each {"text": length} or {"grid": (t, h, w)} before
                                               merging 2 x 2, with the "seconds" between frames, at 2 positions a
-                                              second; see `multimodal.position_ids`
+                                              second; and "audio", so many tokens that take turns with those of
+                                              the grid, if `audio_chunk` is declared; see `multimodal.position_ids`
     grid(height, width) -> positions          (height width, axes) of an image's patches, row by row
     convert(weight) -> weight                 interleaved projection weights (heads head_dim, hidden) made half-split
     paths                                     name -> another adapter like `apply` that must agree: a fast path, a
@@ -77,6 +78,7 @@ class Implementation:
                       of its own for each token, channel, head or the whole, "float8_e4m3", "float8_e5m2", ...
     layers            number of layers that a session rotates with one counter; step(x, layer)
     order             how `shard` splits a sequence: "contiguous" or "zigzag"
+    audio_chunk       ids after which tokens of a video and of its audio take turns, where `position_ids` knows audio
     deviations        bugs that are known and accepted: class ids, or "class:property"
     time_limit        seconds that one call may take, each in a thread of its own; None for no limit, in the caller's
     """
@@ -125,5 +127,6 @@ class Implementation:
     stored: str | None = None
     layers: int = 1
     order: str = "contiguous"
+    audio_chunk: int | None = None
     deviations: tuple[str, ...] = ()
     time_limit: float | None = 30.0

@@ -13,7 +13,7 @@ from rope_ref.conformance.adapters.capabilities import Facts
 from rope_ref.conformance.adapters.probes import Probe
 from rope_ref.conformance.adapters.subject import Deviation, Subject
 from rope_ref.conformance.properties.property import Case, Trial, failed
-from rope_ref.multimodal import Vision, position_ids
+from rope_ref.multimodal import VideoWithAudio, Vision, position_ids
 from rope_ref.positions import grid
 from rope_ref.rope import Rope
 
@@ -37,7 +37,8 @@ def same_positions(found: Array, expected: Array, bug: str) -> Trial:
 
 def ids(subject: Subject, adapter: str, case: Case) -> Trial:
     listed = [_part(probe) for probe in case]
-    own = subject.implementation.expected.get("position_ids", partial(positions_of, subject.rope))
+    usual = partial(positions_of, subject.rope, chunk=subject.implementation.audio_chunk)
+    own = subject.implementation.expected.get("position_ids", usual)
     try:
         raw = subject.call(subject.implementation.position_ids, listed)
         found = subject.call(numbers, raw)
@@ -47,29 +48,35 @@ def ids(subject: Subject, adapter: str, case: Case) -> Trial:
     return trial._replace(text=f"{trial.text}, for {listed}") if trial.deviation else trial
 
 
-def positions_of(rope: Rope, listed: list[dict[str, Any]]) -> Array:
-    """What `position_ids` should give; frames are images of their own where the axes take turns (Qwen3-VL)."""
-    apart = rope.axes == 3 and np.argmax(rope.omega[:3] != 0, -1).tolist() == [0, 1, 2]
-    segments: list[int | Vision] = []
+def positions_of(rope: Rope, listed: list[dict[str, Any]], chunk: int | None = None) -> Array:
+    """What `position_ids` should give; frames are images of their own where the axes take turns (Qwen3-VL).
+
+    chunk: of videos with audio, None where there are none; then frames are never apart (Qwen3-Omni)
+    """
+    apart = chunk is None and rope.axes == 3 and np.argmax(rope.omega[:3] != 0, -1).tolist() == [0, 1, 2]
+    segments: list[int | Vision | VideoWithAudio] = []
     for part in listed:
         if "text" in part:
             segments.append(part["text"])
             continue
         frames, height, width = part["grid"]
-        if apart:
+        video = Vision(frames, height, width)._replace(interval=2 * part.get("seconds", 0.5))
+        if "audio" in part and chunk is not None:
+            segments.append(VideoWithAudio(video, part["audio"], chunk))
+        elif apart:
             segments += [Vision(1, height, width)] * frames
         else:
-            segments.append(Vision(frames, height, width)._replace(interval=2 * part.get("seconds", 0.5)))
+            segments.append(video)
     return position_ids(segments)
 
 
 def _part(probe: Probe) -> dict[str, Any]:
-    """Text or a grid, written as the positions of a probe: (length,) or (t, h, w, half seconds between frames)."""
+    """Text or a grid, as the positions of a probe: (length,) or (t, h, w, quarters of a second a frame, audio)."""
     p = probe.where.tolist()
     if len(p) == 1:
         return {"text": int(p[0])}
-    grid_of = {"grid": tuple(int(n) for n in p[:3])}
-    return grid_of | ({"seconds": p[3] / 4} if p[3] else {})
+    more = ({"seconds": p[3] / 4} if p[3] else {}) | ({"audio": int(p[4])} if p[4] else {})
+    return {"grid": tuple(int(n) for n in p[:3])} | more
 
 
 def segments(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
@@ -79,6 +86,7 @@ def segments(subject: Subject, facts: Facts) -> st.SearchStrategy[Case]:
         st.sampled_from([4, 2, 6]),
         st.sampled_from([6, 2, 4]),
         st.sampled_from([0, 1, 2, 4, 6]),
+        st.sampled_from([0, 1, 3, 5] if subject.implementation.audio_chunk else [0]),
     ).map(lambda p: Probe(1, 1, p))
     return st.lists(text | vision, min_size=1, max_size=4).map(tuple)
 
