@@ -8,7 +8,7 @@ import numpy as np
 from rope_ref.conformance.adapters.probes import Probe
 from rope_ref.conformance.adapters.subject import Deviation, Subject
 from rope_ref.conformance.diagnosis.candidates import Observation, candidates, unconditional_stretch
-from rope_ref.conformance.diagnosis.diagnose import coarse, fits, sharp
+from rope_ref.conformance.diagnosis.diagnose import coarse, fits, left, sharp
 from rope_ref.conformance.diagnosis.mutations import precision
 from rope_ref.conformance.properties.model import Mutation, computed, fixed, lenient
 from rope_ref.pairing import channels
@@ -100,25 +100,16 @@ def closest(seen: Sequence[Observation], more: Sequence[dict[str, Mutation]]) ->
     """
     wrong = [(o, extra | candidates(o.rope)) for o, extra in zip(seen, more, strict=True) if not o.right]
     wrong = sorted(((o, known) for o, known in wrong if np.isfinite(o.y).all()), key=lambda one: one[0].y.size)
-    left = {text: 0.0 for text in wrong[0][1]} if wrong else {}
+    shares = {text: 0.0 for text in wrong[0][1]} if wrong else {}
     for o, known in wrong[:4]:
-        off = _error(o)
-        for text in list(left):
-            share = _left(o, known[text]) / off if text in known and off else np.inf
-            left[text] = max(left[text], share)
+        off = left(o, ())
+        for text in list(shares):
+            share = left(o, (known[text],)) / off if text in known and off else np.inf
+            shares[text] = max(shares[text], share)
             if not share < 0.5:
-                del left[text]
-    text = min(left, key=left.__getitem__, default="")
-    return f"closest: {text}, which leaves {left[text]:.0%} of the error" if text else ""
-
-
-def _left(o: Observation, mutation: Mutation) -> float:
-    """The largest error with a wrong, infinite where it cannot be wrong in this way."""
-    try:
-        with np.errstate(all="ignore"):
-            return float(np.nan_to_num(_error(o, (mutation,)), nan=np.inf))
-    except (ValueError, IndexError):
-        return np.inf
+                del shares[text]
+    text = min(shares, key=shares.__getitem__, default="")
+    return f"closest: {text}, which leaves {shares[text]:.0%} of the error" if text else ""
 
 
 def of_other_layers(seen: Sequence[Observation], ropes: Sequence[Rope]) -> str | None:

@@ -125,8 +125,9 @@ def pair(
     single = [m for m in tables[id(smallest)].values() if not m.alone]
     pairs = ((one, two) for one, two in combinations(single, 2) if not (
         set(one.changes) == set(two.changes) == {"rope"} or "result" in one.changes))  # fmt: skip
+    off = left(smallest, ())
     for both in islice(pairs, effort // max(smallest.y.size, 1)):
-        if not nearly(smallest, both):
+        if not left(smallest, both) < off / 2:  # which takes a third of the time of `fits`
             continue
         known = [[tables[id(o)].get(m.text) for m in both] for o in wrong]
         if all(None not in each and fits(o, each, level) for o, each in zip(wrong, known, strict=True)) and tells(  # type: ignore[arg-type]
@@ -137,11 +138,11 @@ def pair(
     return None
 
 
-def nearly(o: Observation, mutations: Sequence[Mutation]) -> bool:
-    """Whether these wrongs come within a tenth of the answer, which takes half as long as to tell whether they fit."""
+def left(o: Observation, mutations: Sequence[Mutation]) -> float:
+    """The largest error that these wrongs leave, infinite where it cannot be wrong in this way."""
     try:
         with np.errstate(all="ignore"):
-            y = values(o.probe, o.rope, mutations).y
+            error = np.abs(values(o.probe, o.rope, mutations).y - o.y).max(initial=0.0)
     except (ValueError, IndexError):
-        return False
-    return bool(np.abs(y - o.y).max(initial=0.0) < 0.1 * np.abs(o.y).max(initial=0.0))
+        return np.inf
+    return float(np.nan_to_num(error, nan=np.inf))

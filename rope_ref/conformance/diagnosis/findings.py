@@ -1,5 +1,6 @@
 """From a failed property to a finding: named, refused, or unknown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -102,7 +103,7 @@ class Findings:
             rounding = fewest_digits(seen)
             if rounding is not None:
                 return self.add(adapter, prop, found, rounding.bug, f"{rounding.text}, or the like")
-        layers = of_other_layers(found.observations, self.subject.ropes) if self.subject.layered else None  # type: ignore[arg-type]
+        layers = self.other_layers(found.observations)
         if layers is not None:
             return self.add(adapter, prop, found, "LAYER", layers)
         text = where(found.observations)
@@ -157,6 +158,8 @@ class Findings:
         if diagnosis is None and not known and prop.names is None:
             if self.before(adapter, found.case):
                 return None  # what is not explained may follow from what was found before
+            if self.other_layers(seen) is not None:
+                return None  # which is said without a search for more
             reading = None
             if adapter in subject.adapters():
                 reading = read(lambda x, positions: self.asking.turn(adapter, x, positions), subject.rope)
@@ -165,6 +168,9 @@ class Findings:
             everything += self.asking.further(adapter, dtype)
             diagnosis = diagnose(subject, everything, reading=reading, effort=SEARCH[self.budget])
         return diagnosis
+
+    def other_layers(self, seen: Sequence[Observation]) -> str | None:
+        return of_other_layers(seen, self.subject.ropes) if self.subject.layered else None  # type: ignore[arg-type]
 
     def named(self, adapter: str, prop: Property, found: Falsified, diagnosis: Diagnosis) -> str:
         known = {m.text for m in self.subject.mutations}
