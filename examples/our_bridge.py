@@ -17,6 +17,7 @@ from examples.our_bridge_paths import (
     in_runs,
     magnitudes,
     queries_and_keys,
+    tabulated,
     ways,
 )
 from rope_ref.conformance import Implementation
@@ -25,11 +26,7 @@ from torch_bridge import RotaryEmbedding, apply_rotary_emb, rotate
 
 def tensors(rope, more=False):
     """The function, over tables of the specification."""
-
-    def tables(positions):
-        many = positions.ndim > (1 if rope.axes is None else 2)
-        made = (torch.from_numpy(t) for t in rr.tables(rope, positions.numpy()))
-        return [t[:, None] if many else t for t in made]
+    tables = tabulated(rope)
 
     def apply(x, positions):
         return rotate(x, *tables(positions), pairing=rope.pairing, start=rope.start)

@@ -3,7 +3,8 @@
 import torch
 
 import rope_ref as rr
-from examples.our_bridge_paths import EXACT, FLOAT32, refuses
+from examples.our_bridge_paths import EXACT, FLOAT32, refuses, tabulated
+from examples.our_kernel_paths import weights_of_pairs
 from rope_ref.conformance import Implementation
 from torch_bridge import Rotary, rotate_qk, rotate_qk_norm
 
@@ -61,8 +62,7 @@ def refusals(held, x, positions):
     for error, q, k, options in (
         (ValueError, x, x[..., :-1], {}), (ValueError, x, x[:, :, :0], {}), (TypeError, x.int(), x.int(), {}),
         (ValueError, x, x, {"layout": "sbhd"}), (ValueError, x, x, {"cu_seqlens": torch.tensor([0, x.shape[2]])}),
-        (ValueError, x[0], x[0], {}), (ValueError, x, x.to(torch.complex64).real.double().to(
-            torch.float64 if x.dtype != torch.float64 else torch.float32), {}),
+        (ValueError, x[0], x[0], {}), (ValueError, x, x.float() if x.dtype == torch.float64 else x.double(), {}),
     ):  # fmt: skip
         refuses(error, held, q, k, positions, **options)
     if held.rope.axes is None:
@@ -74,11 +74,7 @@ def refusals(held, x, positions):
 
 def at_once(rope):
     """rotate_qk: x is the query, then the key, then in place, then with gradients; and back again."""
-    options = {"pairing": rope.pairing, "start": rope.start}
-
-    def tables(positions):
-        cos, sin = (torch.from_numpy(t) for t in rr.tables(rope, positions.numpy()))
-        return (cos[:, None], sin[:, None]) if positions.ndim > 1 else (cos, sin)
+    options, tables = {"pairing": rope.pairing, "start": rope.start}, tabulated(rope)
 
     def apply(x, positions):
         return rotate_qk(x, x[:, :1].flip(-1), *tables(positions), **options)[0]
@@ -96,31 +92,26 @@ def at_once(rope):
     def in_place(x, positions):
         rotate_qk(x, torch.ones_like(x[:, :1].contiguous()), *tables(positions), inplace=True, **options)
 
-    def normalised(x, positions, side=0, grad=False):
-        """The two channels of a pair weigh the same, so weights and norm can be divided out: a few roundings more."""
-        x, weight = x.detach(), torch.ones(rope.head_dim, dtype=torch.float64)
-        for channels in rr.pairing.channels(rope.pairing, rope.pairs):
-            weight[channels] += torch.arange(rope.pairs) / rope.head_dim
-        other = x[:, :1].flip(-1)
-        given = x.clone().requires_grad_(grad)
+    paths = {"key": as_key, "gradients": with_gradients, "back": back}
+    return Implementation(apply=apply, in_place=in_place, rows=True, paths=paths, **EXACT)
+
+
+def normalised(rope):
+    """rotate_qk_norm, of which weights and norm are divided out again: a few roundings more."""
+    options, tables = {"pairing": rope.pairing, "start": rope.start}, tabulated(rope)
+    weight = torch.from_numpy(weights_of_pairs(rope))
+
+    def apply(x, positions, side=0, grad=False):
+        x = x.detach()
+        given, other = x.clone().requires_grad_(grad), x[:, :1].flip(-1)
         pair, weights = ((given, other), (weight, 2 * weight)) if side == 0 else ((other, given), (2 * weight, weight))
         y = rotate_qk_norm(*pair, *(w.to(x.dtype) for w in weights), *tables(positions), epsilon=0.5, **options)[side]
         norm = (x.double().square().mean(-1, keepdim=True) + 0.5).sqrt()
         return (y.detach().double() * norm / weight.to(x.dtype).double()).to(x.dtype)
 
-    paths = {
-        "key": as_key, "gradients": with_gradients, "back": back, "normalised": normalised,
-        "normalised key": lambda x, p: normalised(x, p, 1),
-        "normalised with gradients": lambda x, p: normalised(x, p, 0, True),
-    }  # fmt: skip
+    paths = {"key": lambda x, p: apply(x, p, 1), "gradients": lambda x, p: apply(x, p, 0, True)}
     half = {"table": "bfloat16", "arithmetic": "bfloat16", "dtypes": ("float32",)}
-    exact = Implementation(
-        apply=apply, in_place=in_place, rows=True, paths={n: f for n, f in paths.items() if "norm" not in n}, **EXACT
-    )
-    norms = Implementation(
-        apply=paths["normalised"], rows=True, paths={n: f for n, f in paths.items() if "norm" in n}, **FLOAT32 | half
-    )
-    return exact, norms
+    return Implementation(apply=apply, rows=True, paths=paths, **FLOAT32 | half)
 
 
 XPOS = rr.variants.xpos(64)
@@ -132,6 +123,6 @@ WIDE = [rr.variants.default(64), rr.variants.default(64, pairing="interleaved")]
 MODELS = (
     {f"Rotary, {name}": (rotary(rope), rope) for name, rope in ROPES.items()}
     | {"Rotary, queries of xPos": (rotary(XPOS), XPOS), "Rotary, keys of xPos": (rotary(XPOS, 1), XPOS.keys)}
-    | {f"{name}, {rope.pairing}": (one, rope) for rope in WIDE
-       for name, one in zip(("at once", "normalised"), at_once(rope), strict=True)}
+    | {f"at once, {rope.pairing}": (at_once(rope), rope) for rope in WIDE}
+    | {f"normalised, {rope.pairing}": (normalised(rope), rope) for rope in WIDE}
 )  # fmt: skip

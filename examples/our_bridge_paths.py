@@ -19,6 +19,17 @@ SCORED = EXACT | dict(dtypes=("float32", "float64"), rows=False, negative=False,
 FLOAT32 = EXACT | {"angle": "float32"}
 
 
+def tabulated(rope):
+    """tables(positions): cos and sin of the specification that broadcast to x."""
+
+    def tables(positions):
+        many = positions.ndim > (1 if rope.axes is None else 2)
+        made = (torch.from_numpy(t) for t in rr.tables(rope, positions.numpy()))
+        return [t[:, None] if many else t for t in made]
+
+    return tables
+
+
 def ways(rope, tables):
     """name -> path, where tables(positions) are cos and sin of torch."""
     options = {"pairing": rope.pairing, "start": rope.start}

@@ -130,11 +130,17 @@ def streamed(rope, tables):
     )  # fmt: skip
 
 
-def normalised(rope, tables):
-    """The two channels of a pair weigh the same, so weights and norm can be divided out: a few roundings more."""
+def weights_of_pairs(rope):
+    """Weights (head_dim,) that are the same for the two channels of a pair, so that they commute with its rotation."""
     weight = np.ones(rope.head_dim, np.float32)
     for channels in rr.pairing.channels(rope.pairing, rope.pairs):
         weight[channels] += np.arange(rope.pairs, dtype=np.float32) / rope.head_dim
+    return weight
+
+
+def normalised(rope, tables):
+    """The fused norm, of which weights and norm are divided out again: a few roundings more."""
+    weight = weights_of_pairs(rope)
 
     def apply(x, positions, out=None):
         options = {"epsilon": 0.5, "pairing": rope.pairing, "out": out}

@@ -115,8 +115,8 @@ def closest(seen: Sequence[Observation], more: Sequence[dict[str, Mutation]]) ->
 def of_other_layers(seen: Sequence[Observation], ropes: Sequence[Rope]) -> str | None:
     """In words, which layers turn by the Rope of another one; None where that does not explain every wrong answer."""
     taken: dict[int, int] = {}
+    others = {k: Mutation("LAYER", "", {"rope": fixed(lambda r, c, k: ropes[k], k)}) for k in range(len(ropes))}
     for o in (o for o in seen if not o.right):
-        others = {k: Mutation("LAYER", "", {"rope": fixed(lambda r, c, k: ropes[k], k)}) for k in range(len(ropes))}
         fitting = [k for k, wrong in others.items() if ropes[k] != o.rope and fits(o, (wrong,), sharp)]
         if not fitting or taken.setdefault(o.probe.layer, fitting[0]) not in fitting:
             return None
@@ -134,16 +134,12 @@ LESS = (
 def drifting(seen: Sequence[Observation]) -> str | None:
     """In words, where answers are nearly right near 0 and drift off, little by little, as positions grow."""
     finite = [o for o in seen if np.isfinite(o.y).all()]
-    errors = sorted((float(np.abs(o.probe.where).max(initial=0)), float(_error(o))) for o in finite)
+    errors = sorted((float(np.abs(o.probe.where).max(initial=0)), left(o, ())) for o in finite)
     near = [e for p, e in errors if p <= errors[len(errors) // 3][0]] if errors else []
     far = [e for p, e in errors if p > 2 * errors[len(errors) // 3][0]] if errors else []
     if not near or not far or not max(near) < 0.02 or not max(far) > 4 * max(near) or max(far) > 0.5:
         return None
     return f"angles lose digits as positions grow: an error of {max(near):.1g} near 0, of {max(far):.1g} further on"
-
-
-def _error(o: Observation, mutations: Sequence[Mutation] = ()) -> float:
-    return float(np.abs(o.y - computed(o.probe, o.rope, lenient(o.probe.dtype), mutations)[0]).max(initial=0))
 
 
 def less_exact(seen: Sequence[Observation], known: Sequence[Mutation]) -> tuple[str, str] | None:
@@ -167,7 +163,7 @@ def fewest_digits(seen: Sequence[Observation]) -> Mutation | None:
 
     def off(*texts: str) -> float:
         known = [candidates(o.rope) for o in finite]
-        return max(_error(o, [k[text] for text in texts if text in k]) for o, k in zip(finite, known, strict=True))
+        return max(left(o, [k[text] for text in texts if text in k]) for o, k in zip(finite, known, strict=True))
 
     distances = {text: off(text) for text in among}
     least = min(distances.values())
